@@ -1,0 +1,73 @@
+# Everything runs in .venv, which the targets set up as far as they need it.
+#   make test PYTHON=python3.13         another Python (after `make clean`)
+#   make test ARGS='-k fold -x'         arguments for the program behind demo, test or bench
+
+PYTHON ?= python3
+ARGS   ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format bench lock clean
+
+help:
+	@echo 'make demo     show what the compiler does to a model'
+	@echo 'make test     lint, then run every test'
+	@echo 'make lint     ruff (rules and format) and mypy --strict'
+	@echo 'make format   let ruff fix what it can'
+	@echo 'make bench    measure'
+	@echo 'make setup    only prepare $(VENV)'
+	@echo 'make lock     pin the newest versions that pyproject.toml allows'
+	@echo 'make clean    remove $(VENV) and every cache'
+
+setup: $(VENV)/package.stamp
+
+demo: setup
+	@$(BIN)/stablenorm demo $(ARGS)
+
+test: lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check || { echo 'make format brings these files in form:'; $(BIN)/ruff format --check; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+format: setup
+	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/ruff format --quiet
+
+bench: setup
+	@$(BIN)/python -m bench $(ARGS)
+
+# The dependencies, exactly as locked: a changed lock starts from an empty environment, so nothing stale stays in it.
+$(VENV)/dependencies.stamp: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "stablenorm's tests need Python 3.11, 3.12 or 3.13; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)"; \
+	  echo 'Name another one: make PYTHON=python3.13 ...'; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv)."; \
+	  exit 1; } >&2
+	@echo 'Installing the locked dependencies into $(VENV) (a minute or two) ...'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --requirement requirements.lock
+	@touch $@
+
+# The package itself, editable; and the links that mypy reads (pyproject.toml, [tool.mypy], says why).
+$(VENV)/package.stamp: $(VENV)/dependencies.stamp pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@mkdir -p $(VENV)/types/stablenorm
+	@for part in ops passes compiler; do ln -sfn ../../../$$part $(VENV)/types/stablenorm/$$part; done
+	@touch $@
+
+# One version of each package for every Python and platform, with the hashes of all its files, and no word on where
+# they come from: that is for each machine's own pip to know.
+lock: setup
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --all-extras --universal --python-version 3.11 \
+	  --fork-strategy fewest --generate-hashes --no-header --no-annotate --output-file requirements.lock
+
+clean:
+	@rm -rf $(VENV) *.egg-info build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find ops passes compiler tests bench -name __pycache__ -prune -exec rm -rf {} +
