@@ -1,0 +1,68 @@
+"""Short forms for the StableHLO that passes emit. All insert at the current insertion point and location."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+
+def tensor_type(value: ir.Value) -> ir.RankedTensorType:
+    return ir.RankedTensorType(value.type)
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """The shape, with a negative size where it is dynamic."""
+    return tuple(tensor_type(value).shape)
+
+
+def is_float(value: ir.Value) -> bool:
+    """Whether a tensor holds real floating-point numbers: not integers, not complex or quantized ones."""
+    return isinstance(tensor_type(value).element_type, ir.FloatType)
+
+
+def arithmetic_type(value: ir.Value) -> ir.Type:
+    """The type in which a batch norm of ``value`` is computed: float64 for float64, float32 for every other float."""
+    element_type = tensor_type(value).element_type
+    return element_type if isinstance(element_type, ir.F64Type) else ir.F32Type.get()
+
+
+def convert(value: ir.Value, element_type: ir.Type) -> ir.Value:
+    """``value`` in another element type."""
+    tensor = tensor_type(value)
+    if tensor.element_type == element_type:
+        return value
+    return hlo.convert(ir.RankedTensorType.get(tensor.shape, element_type), value)
+
+
+def reshape(value: ir.Value, shape: Sequence[int]) -> ir.Value:
+    tensor = tensor_type(value)
+    if tuple(tensor.shape) == tuple(shape):
+        return value
+    return hlo.reshape(ir.RankedTensorType.get(shape, tensor.element_type), value)
+
+
+def splat(number: float, shape: Sequence[int], element_type: ir.Type) -> ir.Value:
+    """A constant that holds one number everywhere."""
+    attribute = ir.FloatAttr.get(element_type, number)
+    return hlo.constant(ir.DenseElementsAttr.get_splat(ir.RankedTensorType.get(shape, element_type), attribute))
+
+
+def along(vector: ir.Value, axis: int, like: ir.Value) -> ir.Value:
+    """``vector`` (rank 1) broadcast along dimension ``axis`` to the shape of ``like``, dynamic sizes included."""
+    result = ir.RankedTensorType.get(shape_of(like), tensor_type(vector).element_type)
+    if result.has_static_shape:
+        return hlo.broadcast_in_dim(result, vector, [axis])
+    return hlo.dynamic_broadcast_in_dim(result, vector, _sizes(like), [axis])
+
+
+def _sizes(value: ir.Value) -> ir.Value:
+    i32 = ir.IntegerType.get_signless(32)
+    sizes = [hlo.get_dimension_size(value, dimension) for dimension in range(len(shape_of(value)))]
+    return hlo.concatenate([hlo.reshape(ir.RankedTensorType.get([1], i32), size) for size in sizes], 0)
+
+
+def product(sizes: Sequence[int]) -> int:
+    return int(np.prod(sizes, dtype=np.int64)) if sizes else 1

@@ -1,0 +1,50 @@
+"""What must hold of a module between two stages of a pipeline. Each answers None, or one line that says what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import func
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.matching import where
+from stablenorm.passes.rewriting import functions, operations
+from stablenorm.passes.weights import weight_names
+
+
+def no_batch_norm_inference(module: ir.Module) -> str | None:
+    """No ``stablehlo.batch_norm_inference`` is left."""
+    return _none_of(module, {hlo.BatchNormInferenceOp.OPERATION_NAME})
+
+
+def no_calls(module: ir.Module) -> str | None:
+    """Every helper function is inlined."""
+    return _none_of(module, {func.CallOp.OPERATION_NAME})
+
+
+def no_foreign_operations(module: ir.Module) -> str | None:
+    """Only ``func`` and ``stablehlo`` are left: no mhlo, chlo, tf or shape operations."""
+    allowed = ("func.", "stablehlo.", "sdy.")
+    return _first(op for op in _all(module) if not op.operation.name.startswith(allowed))
+
+
+def weights_are_prepared(module: ir.Module) -> str | None:
+    """No function but ``@prepare`` takes a weight."""
+    for function in functions(module):
+        if function.name.value != "prepare" and any(weight_names(function)):
+            return f"@{function.name.value} still takes weights"
+    return None
+
+
+def _none_of(module: ir.Module, names: set[str]) -> str | None:
+    return _first(op for op in _all(module) if op.operation.name in names)
+
+
+def _all(module: ir.Module) -> Iterable[ir.OpView]:
+    return (op for function in functions(module) for op in operations(function))
+
+
+def _first(offenders: Iterable[ir.OpView]) -> str | None:
+    offender = next(iter(offenders), None)
+    return None if offender is None else f"{offender.operation.name} is left at {where(offender)}"

@@ -1,0 +1,104 @@
+"""NumPy's reading of the operations that weight arithmetic is made of.
+
+Passes use it to look at numbers before they decide (is a folded weight finite?), never to produce results: what is
+folded is computed by XLA in ``@prepare``. An operation that is not in the table makes a value unknown, not wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from jax.extend.mlir import ir
+
+from stablenorm.passes.base import Array
+
+
+class Unknown(Exception):
+    """A number that cannot be known here."""
+
+
+_DTYPES = {
+    "f64": np.dtype(np.float64),
+    "f32": np.dtype(np.float32),
+    "f16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "i64": np.dtype(np.int64),
+    "i32": np.dtype(np.int32),
+    "i1": np.dtype(np.bool_),
+}
+
+
+def dtype_of(value: ir.Value) -> np.dtype[Any]:
+    """The NumPy dtype of a tensor's elements.
+
+    Raises:
+        Unknown: NumPy has none, or weight arithmetic does not use it.
+    """
+    text = str(ir.RankedTensorType(value.type).element_type)
+    if text not in _DTYPES:
+        raise Unknown
+    return _DTYPES[text]
+
+
+def _shape(op: ir.OpView) -> list[int]:
+    return list(ir.RankedTensorType(op.results[0].type).shape)
+
+
+def _integers(op: ir.OpView, name: str) -> list[int]:
+    return list(ir.DenseI64ArrayAttr(op.attributes[name]))
+
+
+def _constant(op: ir.OpView) -> Array:
+    attribute = op.attributes["value"]
+    dtype = dtype_of(op.results[0])
+    if isinstance(attribute, ir.DenseElementsAttr):
+        elements = ir.DenseElementsAttr(attribute)
+        if elements.is_splat:
+            return np.full(_shape(op), _scalar(elements.get_splat_value()), dtype)
+    if dtype == np.dtype(ml_dtypes.bfloat16) or dtype == np.dtype(np.bool_):
+        raise Unknown
+    return np.array(attribute, dtype=dtype).reshape(_shape(op))
+
+
+def _scalar(attribute: ir.Attribute) -> float | int:
+    if isinstance(attribute, ir.FloatAttr):
+        return ir.FloatAttr(attribute).value
+    return ir.IntegerAttr(attribute).value
+
+
+def _broadcast_in_dim(op: ir.OpView, operand: Array) -> Array:
+    shape = _shape(op)
+    aligned = [1] * len(shape)
+    for size, dimension in zip(operand.shape, _integers(op, "broadcast_dimensions"), strict=True):
+        aligned[dimension] = size
+    return np.broadcast_to(operand.reshape(aligned), shape)
+
+
+def _slice(op: ir.OpView, operand: Array) -> Array:
+    bounds = zip(*(_integers(op, name) for name in ("start_indices", "limit_indices", "strides")), strict=True)
+    return operand[tuple(slice(start, limit, stride) for start, limit, stride in bounds)]
+
+
+EVALUATORS: dict[str, Callable[..., Array]] = {
+    "stablehlo.constant": _constant,
+    "stablehlo.convert": lambda op, x: x.astype(dtype_of(op.results[0])),
+    "stablehlo.reshape": lambda op, x: x.reshape(_shape(op)),
+    "stablehlo.transpose": lambda op, x: x.transpose(_integers(op, "permutation")),
+    "stablehlo.reverse": lambda op, x: np.flip(x, _integers(op, "dimensions")),
+    "stablehlo.slice": _slice,
+    "stablehlo.broadcast_in_dim": _broadcast_in_dim,
+    "stablehlo.concatenate": lambda op, *xs: np.concatenate(xs, ir.IntegerAttr(op.attributes["dimension"]).value),
+    "stablehlo.add": lambda op, x, y: x + y,
+    "stablehlo.subtract": lambda op, x, y: x - y,
+    "stablehlo.multiply": lambda op, x, y: x * y,
+    "stablehlo.divide": lambda op, x, y: x / y,
+    "stablehlo.maximum": lambda op, x, y: np.maximum(x, y),
+    "stablehlo.minimum": lambda op, x, y: np.minimum(x, y),
+    "stablehlo.negate": lambda op, x: -x,
+    "stablehlo.abs": lambda op, x: np.abs(x),
+    "stablehlo.sqrt": lambda op, x: np.sqrt(x),
+    "stablehlo.rsqrt": lambda op, x: (1 / np.sqrt(x)).astype(x.dtype),
+}

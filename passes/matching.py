@@ -1,0 +1,74 @@
+"""Questions that patterns ask of the IR before they act."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.building import product, shape_of
+from stablenorm.passes.weights import Weights
+
+
+def single_use(value: ir.Value) -> bool:
+    uses = iter(value.uses)
+    return next(uses, None) is not None and next(uses, None) is None
+
+
+def defining_op(value: ir.Value) -> ir.OpView | None:
+    """The operation that computes ``value``; None for an argument of a function or a block."""
+    return None if isinstance(value.owner, ir.Block) else value.owner.opview
+
+
+def splat_number(value: ir.Value) -> float | None:
+    """The number that a floating-point constant repeats, broadcast or not; None where it is not one."""
+    op = defining_op(value)
+    while isinstance(op, hlo.BroadcastInDimOp | hlo.ReshapeOp):
+        op = defining_op(op.operand)
+    if not isinstance(op, hlo.ConstantOp) or not isinstance(op.attributes["value"], ir.DenseFPElementsAttr):
+        return None
+    elements = op.attributes["value"]
+    return ir.FloatAttr(elements.get_splat_value()).value if elements.is_splat else None
+
+
+def integers(operation: ir.OpView, name: str) -> list[int]:
+    """An attribute that is a list of integers, e.g. ``permutation``."""
+    return list(ir.DenseI64ArrayAttr(operation.attributes[name]))
+
+
+def axis_before_reshape(before: Sequence[int], after: Sequence[int], axis: int) -> int | None:
+    """The dimension of ``before`` that a reshape carries, whole and alone, to dimension ``axis`` of ``after``."""
+    for candidate in reversed(range(len(before))):
+        if before[candidate] == after[axis] and product(before[:candidate]) == product(after[:axis]):
+            return candidate
+    return None
+
+
+def owner_name(names: Sequence[str]) -> str | None:
+    """The layer that a weight belongs to: ``conv1/kernel`` and ``conv1.weight`` belong to ``conv1``."""
+    if not names:
+        return None
+    layer = re.split(r"[/.](?=[^/.]*$)", names[0])[0]
+    return layer or names[0]
+
+
+def layer_name(operation: ir.OpView, parameter: ir.Value, weights: Weights) -> str:
+    """What to call an operation in a remark: the owner of its parameter, else its location's name, else its own."""
+    return owner_name(weights.names(parameter)) or location_name(operation.location) or operation.operation.name
+
+
+def location_name(location: ir.Location) -> str | None:
+    """The layer that a named location speaks of: a framework names it ``<model>/<layer>/<operation>``."""
+    if isinstance(location, ir.NameLoc):
+        return location.name_str.rsplit("/", 1)[0]
+    if isinstance(location, ir.FusedLoc):
+        return next((name for name in map(location_name, location.locations) if name), None)
+    return None
+
+
+def where(operation: ir.OpView) -> str:
+    """The operation's location, without MLIR's ``loc(...)`` around it."""
+    text = str(operation.location)
+    return text.removeprefix("loc(").removesuffix(")").replace('"', "")

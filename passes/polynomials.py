@@ -1,0 +1,144 @@
+"""Elementwise arithmetic as polynomials, so that every way of writing the same formula looks the same.
+
+``x * (r * g) + (b - m * (r * g))`` and ``(x - m) * (g * r) + b`` both become ``x g r - m g r + b``. What is not
+expanded is an atom: the tensor ``x`` itself, ``rsqrt(v)`` (also written ``1 / sqrt(v)``), and any weight expression
+without an rsqrt in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.building import is_float, shape_of
+from stablenorm.passes.matching import defining_op, integers
+from stablenorm.passes.weights import Weights
+
+# For each dimension of a value, the dimension of the whole expression that it lies along, or None.
+Place = tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Atom:
+    """A factor that is not expanded. ``inverse_root`` atoms stand for ``rsqrt(value)``."""
+
+    value: ir.Value
+    place: Place
+    inverse_root: bool = False
+
+
+Monomial = tuple[Atom, ...]
+Polynomial = dict[Monomial, int]
+
+_DEPTH = 8
+
+
+class NotPolynomial(Exception):
+    """The expression is not one that is understood here."""
+
+
+def expand(value: ir.Value, variable: ir.Value, weights: Weights) -> Polynomial:
+    """``value`` as a polynomial in ``variable`` and atoms.
+
+    Raises:
+        NotPolynomial: another tensor that depends on inputs is in it, or an operation that is not arithmetic.
+    """
+    return _expand(value, tuple(range(len(shape_of(value)))), variable, weights, _DEPTH)
+
+
+def _expand(value: ir.Value, place: Place, variable: ir.Value, weights: Weights, depth: int) -> Polynomial:
+    if value == variable:
+        return {(Atom(value, place),): 1}
+    is_weight = weights.is_weight(value)
+    op = defining_op(value)
+    if depth == 0 or (not is_weight and not isinstance(op, _ARITHMETIC)):
+        raise NotPolynomial
+
+    def inner(operand: ir.Value, inner_place: Place = place) -> Polynomial:
+        return _expand(operand, inner_place, variable, weights, depth - 1)
+
+    match op:
+        case hlo.MulOp():
+            return _product(inner(op.lhs), inner(op.rhs))
+        case hlo.DivOp() if (radicand := _radicand(op.rhs, place)) is not None:
+            return _product(inner(op.lhs), {(radicand,): 1})
+        case hlo.RsqrtOp():
+            return {(Atom(op.operand, place, inverse_root=True),): 1}
+        case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if (moved := _operand_place(op, place)):
+            return inner(op.operand, moved)
+        case hlo.AddOp() | hlo.SubtractOp() | hlo.NegOp() if not is_weight or has_inverse_root(value):
+            operands = [inner(operand) for operand in op.operands]
+            signs = {hlo.AddOp: (1, 1), hlo.SubtractOp: (1, -1), hlo.NegOp: (-1,)}[type(op)]
+            return _sum(zip(signs, operands, strict=True))
+    if not is_weight:
+        raise NotPolynomial
+    return {(Atom(value, place),): 1}
+
+
+_ARITHMETIC = (hlo.AddOp, hlo.SubtractOp, hlo.MulOp, hlo.DivOp, hlo.NegOp)
+_TRANSPARENT = (*_ARITHMETIC, hlo.BroadcastInDimOp, hlo.ReshapeOp, hlo.ConvertOp)
+
+
+def has_inverse_root(value: ir.Value, depth: int = _DEPTH) -> bool:
+    """Whether an rsqrt, or a division by a square root, is among the factors and terms of ``value``."""
+    op = defining_op(value)
+    if isinstance(op, hlo.RsqrtOp | hlo.SqrtOp):
+        return True
+    return depth > 0 and isinstance(op, _TRANSPARENT) and any(has_inverse_root(o, depth - 1) for o in op.operands)
+
+
+def _radicand(divisor: ir.Value, place: Place) -> Atom | None:
+    """``v`` where ``divisor`` is ``sqrt(v)``, broadcast or not."""
+    op = defining_op(divisor)
+    while isinstance(op, hlo.BroadcastInDimOp | hlo.ReshapeOp | hlo.ConvertOp):
+        moved = _operand_place(op, place)
+        if moved is None:
+            return None
+        place, op = moved, defining_op(op.operand)
+    return Atom(op.operand, place, inverse_root=True) if isinstance(op, hlo.SqrtOp) else None
+
+
+def _operand_place(op: ir.OpView, place: Place) -> Place | None:
+    """Where the operand's dimensions lie, given where the result's do; None where a reshape mixes dimensions."""
+    if isinstance(op, hlo.ConvertOp):
+        return place if is_float(op.operand) else None
+    if isinstance(op, hlo.BroadcastInDimOp):
+        return tuple(place[dimension] for dimension in integers(op, "broadcast_dimensions"))
+    before, after = shape_of(op.operand), shape_of(op.result)
+    kept = [place[dimension] for dimension, size in enumerate(after) if size != 1]
+    if [size for size in before if size != 1] != [size for size in after if size != 1]:
+        return None
+    if not kept and len(before) == 1:  # one channel
+        return (next((dimension for dimension in reversed(place) if dimension is not None), None),)
+    sizes = iter(kept)
+    return tuple(next(sizes) if size != 1 else None for size in before)
+
+
+def _sum(terms: Iterable[tuple[int, Polynomial]]) -> Polynomial:
+    total: Polynomial = {}
+    for sign, polynomial in terms:
+        for monomial, coefficient in polynomial.items():
+            total[monomial] = total.get(monomial, 0) + sign * coefficient
+    return {monomial: coefficient for monomial, coefficient in total.items() if coefficient != 0}
+
+
+def _product(left: Polynomial, right: Polynomial) -> Polynomial:
+    products = [({(*a, *b): m * n}) for a, m in left.items() for b, n in right.items()]
+    return _sum((1, {_sorted(monomial): factor for monomial, factor in product.items()}) for product in products)
+
+
+def _sorted(monomial: Monomial) -> Monomial:
+    return tuple(sorted(monomial, key=lambda atom: (hash(atom.value), atom.place != (), atom.inverse_root)))
+
+
+def without(monomial: Monomial, factors: Monomial) -> Monomial | None:
+    """The factors that are left when ``factors`` are taken out; None where one of them is missing."""
+    left = Counter(monomial)
+    left.subtract(Counter(factors))
+    if min(left.values(), default=0) < 0:
+        return None
+    return tuple(left.elements())

@@ -1,0 +1,74 @@
+"""How a pattern is applied: guards first, then one act, and a reason for every decline.
+
+A pattern is a function of one operation that returns the value which replaces the operation's result, or `NoMatch`
+with the reason. It emits at the operation's place. It erases nothing: what it leaves without use is removed by
+`sweep` when the whole pass is done, so a Python handle never outlives its operation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from jax.extend.mlir import ir, passmanager
+from jax.extend.mlir.dialects import func
+
+
+@dataclasses.dataclass(frozen=True)
+class NoMatch:
+    """A pattern declined; ``reason`` reads as the end of "was not folded: ..."."""
+
+    reason: str
+
+
+Pattern = Callable[[ir.OpView], ir.Value | NoMatch]
+
+
+def functions(module: ir.Module) -> Iterator[func.FuncOp]:
+    """The functions of a module that have a body."""
+    for operation in module.body.operations:
+        if isinstance(operation, func.FuncOp) and not operation.is_external:
+            yield operation
+
+
+def operations(function: ir.OpView, name: str | None = None) -> list[ir.OpView]:
+    """The operations in a function, in program order, inner regions included; with ``name``, only those."""
+    found: list[ir.OpView] = []
+
+    def visit(operation: ir.Operation) -> ir.WalkResult:
+        if name is None or operation.name == name:
+            found.append(operation.opview)
+        return ir.WalkResult.ADVANCE
+
+    function.walk(visit, ir.WalkOrder.PRE_ORDER)
+    return found
+
+
+def rewrite(operation: ir.OpView, pattern: Pattern) -> NoMatch | None:
+    """Applies a pattern to an operation with one result; None says that it matched and all uses now see the new value."""
+    with ir.InsertionPoint(operation), operation.location:
+        outcome = pattern(operation)
+    if isinstance(outcome, NoMatch):
+        return outcome
+    operation.results[0].replace_all_uses_with(outcome)
+    return None
+
+
+def copy_with(op: ir.OpView, values: dict[ir.Value, ir.Value], place: ir.InsertionPoint) -> None:
+    """Copies ``op`` to ``place``, reading ``values[v]`` where it read v (in inner regions too), and notes its results."""
+    copy = op.operation.clone(ip=place)
+    for inner in operations(copy):
+        for position, operand in enumerate(inner.operands):
+            if operand in values:
+                inner.operands[position] = values[operand]
+    values.update(zip(op.results, copy.results, strict=True))
+
+
+def sweep(module: ir.Module) -> None:
+    """Erases what is without use and without effect."""
+    run_mlir(module, "func.func(trivial-dce)")
+
+
+def run_mlir(module: ir.Module, pipeline: str) -> None:
+    """Runs a textual pipeline of MLIR's own passes on a module."""
+    passmanager.PassManager.parse(f"builtin.module({pipeline})", module.context).run(module.operation)

@@ -1,0 +1,119 @@
+"""Which values of a function depend on weights alone, what they are called, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import func
+
+from stablenorm.passes.base import Array
+from stablenorm.passes.evaluating import EVALUATORS, Unknown
+from stablenorm.passes.rewriting import operations
+
+WEIGHT = "stablenorm.weight"
+# Not a function of the operands alone, or not ours to move.
+_OPAQUE = frozenset({"stablehlo.custom_call", "stablehlo.rng", "stablehlo.optimization_barrier", "stablehlo.composite"})
+
+
+def weight_names(function: func.FuncOp) -> list[str | None]:
+    """For each argument of a function, the name it carries as ``stablenorm.weight``, or None."""
+    attributes = [ir.DictAttr(entry) for entry in function.arg_attrs]
+    return [ir.StringAttr(entry[WEIGHT]).value if WEIGHT in entry else None for entry in attributes]
+
+
+class Weights:
+    """The weights of one function: its marked arguments, its constants, and all that is computed from these alone.
+
+    Values are remembered by identity, so no operation of the function may be erased while this object is in use.
+
+    Attributes:
+        arguments: the marked arguments, with their names.
+    """
+
+    def __init__(self, function: func.FuncOp, values: Mapping[str, Array]) -> None:
+        names = zip(function.arguments, weight_names(function), strict=True)
+        self.arguments: dict[ir.Value, str] = {value: name for value, name in names if name is not None}
+        self._values = values
+        self._is_weight: dict[ir.Value, bool] = {}
+
+    def is_weight(self, value: ir.Value) -> bool:
+        """Whether ``value`` depends on weight arguments and constants alone."""
+        pending = [value]
+        while pending:
+            current = pending[-1]
+            sources = None if current in self._is_weight else _sources(current)
+            unknown = [source for source in sources or () if source not in self._is_weight]
+            if unknown:
+                pending.extend(unknown)
+                continue
+            pending.pop()
+            if sources is not None:
+                self._is_weight[current] = all(self._is_weight[source] for source in sources)
+            elif current not in self._is_weight:
+                self._is_weight[current] = current in self.arguments
+        return self._is_weight[value]
+
+    def is_varied(self, value: ir.Value) -> bool:
+        """Whether a weight value comes from an argument, or from a constant that is not one repeated number."""
+        return any(source in self.arguments or _is_varied_constant(source) for source in self._expression(value))
+
+    def names(self, value: ir.Value) -> list[str]:
+        """The names of the weight arguments that a weight value is computed from, first met first."""
+        return [self.arguments[source] for source in self._expression(value) if source in self.arguments]
+
+    def evaluate(self, value: ir.Value) -> Array | None:
+        """The numbers in a weight value, or None where a weight's value, or an operation's meaning, is not known."""
+        try:
+            with np.errstate(all="ignore"):
+                return self._evaluate(value, {})
+        except Unknown:
+            return None
+
+    def _evaluate(self, value: ir.Value, known: dict[ir.Value, Array]) -> Array:
+        if value not in known:
+            known[value] = self._compute(value, known)
+        return known[value]
+
+    def _compute(self, value: ir.Value, known: dict[ir.Value, Array]) -> Array:
+        sources = _sources(value)
+        if sources is None:
+            if self.arguments.get(value) not in self._values:
+                raise Unknown
+            return self._values[self.arguments[value]]
+        if value.owner.operation.name not in EVALUATORS:
+            raise Unknown
+        return EVALUATORS[value.owner.operation.name](value.owner, *(self._evaluate(source, known) for source in sources))
+
+    def _expression(self, value: ir.Value) -> Iterator[ir.Value]:
+        """``value`` and all it is computed from, each once, depth first."""
+        seen: set[ir.Value] = set()
+        pending = [value]
+        while pending:
+            current = pending.pop()
+            if current not in seen:
+                seen.add(current)
+                yield current
+                pending.extend(reversed(_sources(current) or []))
+
+
+def _sources(value: ir.Value) -> list[ir.Value] | None:
+    """The values that alone decide about ``value``; None where it is no arithmetic (an argument, a custom call)."""
+    if isinstance(value.owner, ir.Block):
+        return None
+    inner = operations(value.owner)
+    if any(op.operation.name in _OPAQUE or not op.operation.name.startswith("stablehlo.") for op in inner):
+        return None
+    if len(inner) == 1:
+        return list(value.owner.operands)
+    defined = {result for op in inner for result in op.results}
+    defined |= {argument for op in inner for region in op.regions for block in region for argument in block.arguments}
+    return [operand for op in inner for operand in op.operands if operand not in defined]
+
+
+def _is_varied_constant(value: ir.Value) -> bool:
+    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "stablehlo.constant":
+        return False
+    attribute = value.owner.attributes["value"]
+    return not (isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat)
