@@ -1,12 +1,15 @@
 # Everything runs in .venv, which the targets set up as far as they need it.
 #   make test PYTHON=python3.13         another Python (after `make clean`)
 #   make test ARGS='-k fold -x'         arguments for the program behind demo, test or bench
+#   make test WORKERS=0                 tests in one process, for a debugger
 
-PYTHON ?= python3
-ARGS   ?=
-VENV   := .venv
-BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PYTHON  ?= python3
+ARGS    ?=
+# Two: each worker that imports TensorFlow takes about a gigabyte, and XLA has threads of its own.
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test lint format bench lock clean
@@ -27,7 +30,7 @@ demo: setup
 	@$(BIN)/stablenorm demo $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check --quiet
@@ -43,7 +46,7 @@ bench: setup
 
 # The dependencies, exactly as locked: a changed lock starts from an empty environment, so nothing stale stays in it.
 $(VENV)/dependencies.stamp: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "stablenorm's tests need Python 3.11, 3.12 or 3.13; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)"; \
 	  echo 'Name another one: make PYTHON=python3.13 ...'; exit 1; } >&2
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \

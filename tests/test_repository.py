@@ -38,7 +38,7 @@ def lines() -> Iterator[tuple[str, str]]:
         content = path.read_bytes()
         if b"\0" in content or path == Path(__file__).resolve():
             continue
-        for number, line in enumerate(content.decode().splitlines(), 1):
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
             yield f"{path.relative_to(ROOT)}:{number}", line
 
 
