@@ -1,8 +1,11 @@
-"""Nested inputs and outputs as a flat list of leaves and a tree of positions (`stablenorm.compiler.signature.Tree`)."""
+"""Nested inputs and outputs as a flat list of leaves and a tree of positions (`stablenorm.compiler.signature.Tree`).
+
+The leaves of a mapping are in the order of its sorted keys, as in TensorFlow and JAX.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stablenorm.compiler.signature import Tree
@@ -13,7 +16,7 @@ def flatten(structure: Any, leaves: list[Any]) -> Tree:
     if structure is None:
         return None
     if isinstance(structure, Mapping):
-        return {str(key): flatten(child, leaves) for key, child in structure.items()}
+        return {str(key): flatten(structure[key], leaves) for key in sorted(structure)}
     if isinstance(structure, list | tuple):
         return tuple(flatten(child, leaves) for child in structure)
     leaves.append(structure)
@@ -21,12 +24,12 @@ def flatten(structure: Any, leaves: list[Any]) -> Tree:
 
 
 def rebuild(structure: Any, leaves: Sequence[Any]) -> Any:
-    """The structure with its leaves replaced, one by one in the order of `flatten`; its containers keep their types."""
+    """The structure with its leaves replaced, one by one in the order of `flatten`; its containers keep their kinds."""
     return _rebuild(structure, iter(leaves))
 
 
 def paths(tree: Tree, prefix: str) -> list[str]:
-    """A name for each leaf, in order: the keys on the way to it, after ``prefix`` where the first is a number."""
+    """A name for each leaf, in order: the last key on the way to it, else ``prefix``; positions follow it."""
     if tree is None:
         return []
     if isinstance(tree, Mapping):
@@ -36,11 +39,11 @@ def paths(tree: Tree, prefix: str) -> list[str]:
     return [prefix]
 
 
-def _rebuild(structure: Any, leaves: Any) -> Any:
+def _rebuild(structure: Any, leaves: Iterator[Any]) -> Any:
     if structure is None:
         return None
     if isinstance(structure, Mapping):
-        return {key: _rebuild(child, leaves) for key, child in structure.items()}
+        return {key: _rebuild(structure[key], leaves) for key in sorted(structure)}
     if isinstance(structure, list | tuple):
         children = [_rebuild(child, leaves) for child in structure]
         if hasattr(structure, "_fields"):

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.frontends.names import unique_names
 from stablenorm.compiler.signature import Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Captures:
-    """``weights`` in the order of the function's captured inputs."""
+def read_captures(concrete: Any, labels: Mapping[int, str]) -> dict[str, Array]:
+    """The captured inputs of a concrete function, in order, as arrays with unique names.
 
-    weights: dict[str, Array]
-
-    def updated(self) -> str:
-        return ", ".join(self.weights)
-
-
-def read_captures(concrete: Any, labels: Mapping[int, str]) -> Captures:
-    """The captured inputs of a concrete function as named arrays."""
+    Raises:
+        StablenormError: one is neither a variable nor a tensor of numbers (a lookup table).
+    """
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
     held = [variables.get(id(capture), capture) for capture in concrete.captured_inputs]
+    for value in held:
+        if value.dtype.name in ("resource", "variant", "string"):
+            raise StablenormError(
+                f"XLA cannot compile the model: it holds a table or another object of type {value.dtype.name}; "
+                "allowed: variables and tensors of numbers; take such layers (lookups, hashing) out of the model"
+            )
     names = unique_names(_name(value, labels) for value in held)
-    return Captures({name: np.asarray(value) for name, value in zip(names, held, strict=True)})
+    return {name: np.asarray(value) for name, value in zip(names, held, strict=True)}
+
+
+def constant_labels(module: Any) -> dict[int, str]:
+    """``<layer>/<attribute>`` by the ``id`` of every tensor that a layer of the model holds as a plain attribute."""
+    return {
+        id(value): f"{owner.name}/{attribute.lstrip('_')}"
+        for owner in (module, *module.submodules)
+        for attribute, value in vars(owner).items()
+        if hasattr(value, "numpy") and not hasattr(value, "handle")
+    }
+
+
+def inline_integer_constants(graph: Any, constant: Any) -> None:
+    """Makes a graph under construction take captured integer tensors as constants instead of arguments.
+
+    XLA needs the shapes, axes and paddings that a model keeps as tensors while it compiles.
+    """
+    capture = graph.capture
+
+    def capture_or_inline(tensor: Any, name: str | None = None, shape: Any = None) -> Any:
+        if hasattr(tensor, "numpy") and tensor.dtype.is_integer:
+            return constant(tensor.numpy())
+        return capture(tensor, name, shape)
+
+    graph.capture = capture_or_inline
 
 
 def _name(value: Any, labels: Mapping[int, str]) -> str:
-    if id(value) in labels:
-        return labels[id(value)]
-    return str(value.name).removesuffix(":0") if hasattr(value, "handle") else "constant"
+    if hasattr(value, "handle"):
+        return str(value.name).removesuffix(":0")
+    return labels.get(id(value), "constant")

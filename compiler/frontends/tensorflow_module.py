@@ -11,11 +11,17 @@ import numpy as np
 from jax.extend.mlir import ir
 
 from stablenorm.compiler.diagnostics import StablenormError
-from stablenorm.compiler.frontends.main_function import find_main, keep_results, mark_weights
+from stablenorm.compiler.frontends.main_function import (
+    find_main,
+    function_type,
+    keep_results,
+    mark_weights,
+    take_aliased_arguments,
+)
 from stablenorm.compiler.frontends.names import unique_names
 from stablenorm.compiler.frontends.structures import flatten, paths
-from stablenorm.compiler.frontends.tensorflow_captures import Captures, read_captures
-from stablenorm.compiler.frontends.tensorflow_runtime import first_useful_line, import_tensorflow
+from stablenorm.compiler.frontends.tensorflow_captures import inline_integer_constants, read_captures
+from stablenorm.compiler.frontends.tensorflow_runtime import first_useful_line, import_tensorflow, quiet_stderr
 from stablenorm.compiler.imported import Imported
 from stablenorm.compiler.signature import Array, Signature, TensorSpec, Tree
 from stablenorm.passes.context import make_context
@@ -32,13 +38,13 @@ class TensorFlowModel:
     call: Callable[..., Any]
     inputs: tuple[TensorSpec, ...]
     input_tree: Tree
-    labels: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    output_names: tuple[str, ...] = ()
+    labels: Callable[[], Mapping[int, str]] = dict
+    output_names: Callable[[], Sequence[str]] = tuple
 
 
 @dataclasses.dataclass(frozen=True)
 class _Traced:
-    """The compiled function, its structure of outputs (positions) and their dtypes."""
+    """``function`` compiles itself with XLA; ``concrete`` is it, traced for ``specs``."""
 
     function: Any
     concrete: Any
@@ -49,20 +55,30 @@ class _Traced:
 def import_model(model: TensorFlowModel) -> Imported:
     """The model as StableHLO: ``@main(inputs..., captures...)``, unused inputs and captures kept.
 
+    Variables that a call updates are not updated by ``@main``; a warning names them.
+
     Raises:
         StablenormError: TensorFlow cannot trace the model for these inputs, or XLA cannot compile it.
     """
     traced = _trace(model)
-    module = _parse(_stablehlo(traced))
-    captures = read_captures(traced.concrete, model.labels)
-    outputs = _finish_main(module, len(model.inputs), len(traced.concrete.outputs), captures)
-    names = model.output_names if len(model.output_names) == len(outputs) else paths(traced.output_tree, "output")
+    weights = read_captures(traced.concrete, model.labels())
+    module = ir.Module.parse(_stablehlo(traced), make_context())
+    outputs = traced.concrete.outputs
+    shapes = _finish_main(module, len(model.inputs), len(outputs), list(weights))
+    names = model.output_names()
+    if len(names) != len(outputs):
+        names = paths(traced.output_tree, "output")
     specs = tuple(
-        TensorSpec(name, shape, _numpy_name(tensor.dtype))
-        for name, shape, tensor in zip(unique_names(names), outputs, traced.concrete.outputs, strict=True)
+        TensorSpec(name, shape, numpy_name(tensor.dtype))
+        for name, shape, tensor in zip(unique_names(names), shapes, outputs, strict=True)
     )
     signature = Signature(model.inputs, specs, model.input_tree, traced.output_tree)
-    return Imported(module, captures.weights, signature, _reference(model.call, traced.function))
+    return Imported(module, weights, signature, _reference(model.call, traced.function))
+
+
+def numpy_name(dtype: Any) -> str:
+    """The NumPy name of a TensorFlow dtype: ``bfloat16``, ``bool``; ``object`` for strings."""
+    return str(np.dtype(dtype.as_numpy_dtype).name)
 
 
 def _trace(model: TensorFlowModel) -> _Traced:
@@ -70,14 +86,16 @@ def _trace(model: TensorFlowModel) -> _Traced:
     trees: list[Tree] = []
 
     def main(*tensors: Any) -> list[Any]:
+        inline_integer_constants(tf.compat.v1.get_default_graph(), tf.constant)
         leaves: list[Any] = []
         trees.append(flatten(model.call(*tensors), leaves))
         return [tf.convert_to_tensor(leaf) for leaf in leaves]
 
-    specs = tuple(tf.TensorSpec(spec.shape, tf.dtypes.as_dtype(spec.dtype)) for spec in model.inputs)
-    function = tf.function(main, jit_compile=True)
     try:
-        concrete = function.get_concrete_function(*specs)
+        specs = tuple(tf.TensorSpec(spec.shape, tf.dtypes.as_dtype(spec.dtype)) for spec in model.inputs)
+        function = tf.function(main, jit_compile=True)
+        with quiet_stderr():
+            concrete = function.get_concrete_function(*specs)
     except StablenormError:
         raise
     except Exception as error:
@@ -90,28 +108,28 @@ def _trace(model: TensorFlowModel) -> _Traced:
 
 def _stablehlo(traced: _Traced) -> bytes:
     try:
-        serialized: bytes = traced.function.experimental_get_compiler_ir(*traced.specs)(stage="stablehlo_serialized")
+        with quiet_stderr():
+            compiler_ir = traced.function.experimental_get_compiler_ir(*traced.specs)
+            serialized: bytes = compiler_ir(stage="stablehlo_serialized")
     except Exception as error:
         raise StablenormError(
-            f"XLA cannot compile the model: {first_useful_line(error)}; "
-            "allowed: numeric operations with static shapes; leave what it names out of the exported model"
+            f"XLA cannot compile the model: {first_useful_line(error)}; allowed: numeric operations with static "
+            "shapes; leave the operation that it names out of the model"
         ) from error
     return serialized
 
 
-def _parse(serialized: bytes) -> ir.Module:
-    return ir.Module.parse(serialized, make_context())
-
-
-def _finish_main(module: ir.Module, inputs: int, outputs: int, captures: Captures) -> list[tuple[int, ...]]:
+def _finish_main(module: ir.Module, inputs: int, outputs: int, weights: Sequence[str]) -> list[tuple[int, ...]]:
     """Names the weights, drops updated variables from the results; the shapes of the outputs."""
     with module.context, ir.Location.unknown():
         main = find_main(module)
-        mark_weights(main, inputs, list(captures.weights))
-        if len(main.type.results) > outputs:
-            warnings.warn(f"variables that a call updates stay as they are: {captures.updated()}", stacklevel=4)
-            keep_results(main, range(outputs))
-        return [tuple(ir.RankedTensorType(kind).shape) for kind in main.type.results]
+        mark_weights(main, inputs, weights)
+        # XLA would let updated variables overwrite their arguments; here no argument is overwritten.
+        updated = [weights[argument - inputs] for argument in take_aliased_arguments(module) if argument >= inputs]
+        if len(function_type(main).results) > outputs:
+            keep_results(main, outputs)
+            warnings.warn(f"a compiled call does not update these variables: {', '.join(updated)}", stacklevel=4)
+        return [tuple(ir.RankedTensorType(kind).shape) for kind in function_type(main).results]
 
 
 def _reference(call: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[[Sequence[Array]], list[Array]]:
@@ -128,7 +146,3 @@ def _reference(call: Callable[..., Any], compiled: Callable[..., Any]) -> Callab
         return [np.asarray(tf.convert_to_tensor(leaf)) for leaf in leaves]
 
     return reference
-
-
-def _numpy_name(dtype: Any) -> str:
-    return np.dtype(dtype.as_numpy_dtype).name
