@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,16 @@ def read_captures(concrete: Any, labels: Mapping[int, str]) -> dict[str, Array]:
                 f"XLA cannot compile the model: it holds a table or another object of type {value.dtype.name}; "
                 "allowed: variables and tensors of numbers; take such layers (lookups, hashing) out of the model"
             )
-    names = unique_names(_name(value, labels) for value in held)
+    given = [labels.get(id(capture)) for capture in concrete.captured_inputs]
+    names = unique_names(map(_name, held, given))
     return {name: np.asarray(value) for name, value in zip(names, held, strict=True)}
+
+
+def variable_labels(variables: Iterable[Any]) -> dict[int, str]:
+    """``<layer>/<variable>`` by the ``id`` of every variable's handle; equal names get suffixes in this order."""
+    unique = {id(variable.handle): variable for variable in variables if hasattr(variable, "handle")}
+    names = unique_names(str(variable.name).removesuffix(":0") for variable in unique.values())
+    return dict(zip(unique, names, strict=True))
 
 
 def constant_labels(module: Any) -> dict[int, str]:
@@ -55,7 +63,5 @@ def inline_integer_constants(graph: Any, constant: Any) -> None:
     graph.capture = capture_or_inline
 
 
-def _name(value: Any, labels: Mapping[int, str]) -> str:
-    if hasattr(value, "handle"):
-        return str(value.name).removesuffix(":0")
-    return labels.get(id(value), "constant")
+def _name(value: Any, label: str | None) -> str:
+    return label or (str(value.name).removesuffix(":0") if hasattr(value, "handle") else "constant")

@@ -31,8 +31,8 @@ from stablenorm.passes.context import make_context
 class TensorFlowModel:
     """``call(*tensors)`` takes the flat inputs and returns any structure of tensors.
 
-    ``labels`` names tensors that the model holds as plain attributes, by ``id``; variables carry their own names.
-    ``output_names`` is empty where the model does not name its outputs.
+    ``labels`` names captured variables (by the ``id`` of their handles) and constants (by ``id``), where it can.
+    ``output_names`` gives nothing where the model does not name its outputs. Both are asked after the first call.
     """
 
     call: Callable[..., Any]
@@ -40,6 +40,7 @@ class TensorFlowModel:
     input_tree: Tree
     labels: Callable[[], Mapping[int, str]] = dict
     output_names: Callable[[], Sequence[str]] = tuple
+    open_batch: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ def import_model(model: TensorFlowModel) -> Imported:
         for name, shape, tensor in zip(unique_names(names), shapes, outputs, strict=True)
     )
     signature = Signature(model.inputs, specs, model.input_tree, traced.output_tree)
-    return Imported(module, weights, signature, _reference(model.call, traced.function))
+    return Imported(module, weights, signature, _reference(model.call, traced.function), model.open_batch)
 
 
 def numpy_name(dtype: Any) -> str:

@@ -20,7 +20,8 @@ _LOCATION = re.compile(
 )
 _RAISED = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): (.+)")
 _PREFIX = re.compile(
-    r"Failed getting HLO text: '?|Graph execution error:?|__inference_\w+\[\] ?|\{\{node \S+?\}\}(?='?$)|\{\{node (\S+)\}\}",
+    r"Failed getting HLO text: '?|Graph execution error:?|__inference_\w+\[\] ?"
+    r"|\{\{node \S+?\}\}(?='?$)|\{\{node (\S+)\}\}",
     re.M,
 )
 # What TensorFlow writes without regard to its log level on a machine without its accelerators.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from typing import Any
 
 from stablenorm.compiler.diagnostics import StablenormError
-from stablenorm.compiler.frontends.input_shapes import InputShape, resolve_shapes
+from stablenorm.compiler.frontends.input_shapes import InputShape, has_open_batch, resolve_shapes
 from stablenorm.compiler.frontends.keras_file import load_keras_file
 from stablenorm.compiler.frontends.keras_inputs import declared_inputs
 from stablenorm.compiler.frontends.structures import rebuild
-from stablenorm.compiler.frontends.tensorflow_captures import constant_labels
+from stablenorm.compiler.frontends.tensorflow_captures import constant_labels, variable_labels
 from stablenorm.compiler.frontends.tensorflow_module import TensorFlowModel, import_model
 from stablenorm.compiler.frontends.tensorflow_runtime import import_tf_keras
 from stablenorm.compiler.imported import Imported
@@ -43,12 +44,13 @@ def from_model(model: Any, input_shape: InputShape | None = None) -> Imported:
         return model(*arguments, **keywords, **mode)
 
     def labels() -> dict[int, str]:
-        return constant_labels(model)
+        return constant_labels(model) | variable_labels(model.weights)
 
     def output_names() -> list[str]:
         return list(model.output_names or ())
 
-    return import_model(TensorFlowModel(call, specs, declared.tree, labels, output_names))
+    imported = import_model(TensorFlowModel(call, specs, declared.tree, labels, output_names))
+    return dataclasses.replace(imported, open_batch=input_shape is None and has_open_batch(declared.types))
 
 
 def from_file(path: str | os.PathLike[str], input_shape: InputShape | None = None) -> Imported:
