@@ -67,7 +67,7 @@ def import_model(model: TensorFlowModel) -> Imported:
     outputs = traced.concrete.outputs
     shapes = _finish_main(module, len(model.inputs), len(outputs), list(weights))
     names = model.output_names()
-    if len(names) != len(outputs):
+    if len(names) != len(outputs) or isinstance(traced.output_tree, dict):
         names = paths(traced.output_tree, "output")
     specs = tuple(
         TensorSpec(name, shape, numpy_name(tensor.dtype))

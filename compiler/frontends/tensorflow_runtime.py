@@ -77,7 +77,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _import(name: str) -> Any:
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         return sys.modules[name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
