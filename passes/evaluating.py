@@ -14,33 +14,18 @@ import numpy as np
 from jax.extend.mlir import ir
 
 from stablenorm.passes.base import Array
+from stablenorm.passes.dtypes import dtype_of
 
 
 class Unknown(Exception):
     """A number that cannot be known here."""
 
 
-_DTYPES = {
-    "f64": np.dtype(np.float64),
-    "f32": np.dtype(np.float32),
-    "f16": np.dtype(np.float16),
-    "bf16": np.dtype(ml_dtypes.bfloat16),
-    "i64": np.dtype(np.int64),
-    "i32": np.dtype(np.int32),
-    "i1": np.dtype(np.bool_),
-}
-
-
-def dtype_of(value: ir.Value) -> np.dtype[Any]:
-    """The NumPy dtype of a tensor's elements.
-
-    Raises:
-        Unknown: NumPy has none, or weight arithmetic does not use it.
-    """
-    text = str(ir.RankedTensorType(value.type).element_type)
-    if text not in _DTYPES:
+def _dtype(op: ir.OpView) -> np.dtype[Any]:
+    dtype = dtype_of(op.results[0].type)
+    if dtype is None:
         raise Unknown
-    return _DTYPES[text]
+    return dtype
 
 
 def _shape(op: ir.OpView) -> list[int]:
@@ -53,7 +38,7 @@ def _integers(op: ir.OpView, name: str) -> list[int]:
 
 def _constant(op: ir.OpView) -> Array:
     attribute = op.attributes["value"]
-    dtype = dtype_of(op.results[0])
+    dtype = _dtype(op)
     if isinstance(attribute, ir.DenseElementsAttr):
         elements = ir.DenseElementsAttr(attribute)
         if elements.is_splat:
@@ -84,7 +69,7 @@ def _slice(op: ir.OpView, operand: Array) -> Array:
 
 EVALUATORS: dict[str, Callable[..., Array]] = {
     "stablehlo.constant": _constant,
-    "stablehlo.convert": lambda op, x: x.astype(dtype_of(op.results[0])),
+    "stablehlo.convert": lambda op, x: x.astype(_dtype(op)),
     "stablehlo.reshape": lambda op, x: x.reshape(_shape(op)),
     "stablehlo.transpose": lambda op, x: x.transpose(_integers(op, "permutation")),
     "stablehlo.reverse": lambda op, x: np.flip(x, _integers(op, "dimensions")),

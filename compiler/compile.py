@@ -1,0 +1,113 @@
+"""The whole way of a model: frontend, passes, XLA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jax.extend.mlir import ir
+
+from stablenorm.compiler import pipeline, saving
+from stablenorm.compiler.executable import Executable
+from stablenorm.compiler.frontends import import_model
+from stablenorm.compiler.imported import Imported
+from stablenorm.compiler.report import make_report
+from stablenorm.compiler.signature import Array
+from stablenorm.compiler.targets import find_target, without_folding
+from stablenorm.passes import PassContext, Remark
+from stablenorm.passes.contracts import batch_norms
+
+Progress = Callable[[str], None]
+
+
+def compile(
+    model: Any,
+    *arguments: Any,
+    target: str = "cpu",
+    input_shape: Any = None,
+    passes: str | None = None,
+    fold: bool = True,
+    weights: Mapping[str, Array] | None = None,
+    weight_argnums: int | tuple[int, ...] = (),
+    signature: str | None = None,
+    progress: Progress = lambda step: None,
+) -> Executable:
+    """A model as an XLA executable with its batch norms folded.
+
+    Args:
+        model: a tf_keras model; a path to a ``.keras`` or ``.h5`` file, a SavedModel folder, a StableHLO file
+            (``.mlir``, ``.mlirbc``); or a JAX function.
+        arguments: for a JAX function, example arguments (arrays or `jax.ShapeDtypeStruct`).
+        target: ``cpu``.
+        input_shape: sizes that the model leaves open: a shape such as ``(1, 224, 224, 3)``, one shape for each input,
+            or shapes by input name. An open batch size needs none: the executable takes any.
+        passes: a pipeline instead of the target's own, such as ``"import-cleanup,lower-batch-norm"``.
+        fold: False keeps every batch norm.
+        weights: values of the weights that a StableHLO file names.
+        weight_argnums: which arguments of a JAX function are weights.
+        signature: which signature of a SavedModel.
+        progress: called with a word on each step before it begins.
+
+    Raises:
+        StablenormError: the model, a shape, the target or the pipeline cannot be used; the message says what can.
+    """
+
+    def imported(shape: Any) -> Imported:
+        progress("importing the model")
+        return import_model(
+            model, arguments, input_shape=shape, weights=weights, weight_argnums=weight_argnums, signature=signature
+        )
+
+    return build(imported, input_shape, target=target, passes=passes, fold=fold, progress=progress)
+
+
+def build(
+    frontend: Callable[[Any], Imported],
+    input_shape: Any = None,
+    *,
+    target: str = "cpu",
+    passes: str | None = None,
+    fold: bool = True,
+    progress: Progress = lambda step: None,
+) -> Executable:
+    """Passes and XLA, on what ``frontend(input_shape)`` imports. Arguments and errors as for `compile`."""
+    platform = find_target(target)
+    text = passes if passes is not None else platform.pipeline if fold else without_folding(platform.pipeline)
+    pipeline.parse(text)  # a misspelt pass is told before the model is imported
+    original = frontend(input_shape)
+
+    def finish(imported: Imported) -> Executable:
+        context = PassContext(weights=original.weights)
+        pipeline.run(imported.module, text, context, progress=progress)
+        remarks = [*context.remarks, *_left(imported.module)]
+        progress("compiling with XLA")
+        return Executable(
+            imported.signature, make_report(remarks), platform, original.weights, imported.module, specialize
+        )
+
+    def for_batch(batch: int) -> Executable:
+        return finish(frontend({spec.name: spec.shape for spec in original.signature.with_batch(batch).inputs}))
+
+    specialize = for_batch if original.open_batch else None
+    return finish(original)
+
+
+def load(path: str | os.PathLike[str]) -> Executable:
+    """The executable that `Executable.save` wrote, compiled again for its target. No code in the folder runs.
+
+    Raises:
+        StablenormError: it is not such a folder, or a file in it is broken.
+    """
+    saved = saving.load(path)
+    return Executable(saved.signature, saved.report, find_target(saved.target), saved.weights, saved.module)
+
+
+def _left(module: ir.Module) -> list[Remark]:
+    """Batch norms that no pass of the pipeline touched: XLA expands them."""
+    reason = {
+        "stablehlo.batch_norm_inference": "no pass of the pipeline folds or lowers it",
+        "stablehlo.batch_norm_training": "it normalizes with the statistics of its batch",
+        "stablehlo.batch_norm_grad": "it is a gradient",
+    }
+    return [Remark("compile", "declined", name, reason[kind], where) for kind, name, where in batch_norms(module)]

@@ -1,0 +1,19 @@
+"""Errors meant for users: one line that says what was got, what is allowed, and what to do next."""
+
+from __future__ import annotations
+
+
+class StablenormError(ValueError):
+    """A mistake in what stablenorm was given. The message is complete: it needs no traceback to be understood.
+
+    The command-line tools print it as ``error: <message>`` and exit with code 2.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line. MLIR puts a heading first and prints whole modules after the message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines = lines[1:]
+    text = lines[0].removeprefix("error: ") if lines else type(error).__name__
+    return text if len(text) <= 400 else text[:397] + "..."

@@ -1,0 +1,131 @@
+"""A compiled model: call it, look at it, save it, load it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.mlir import ir
+
+from stablenorm.compiler import saving
+from stablenorm.compiler.diagnostics import StablenormError
+from stablenorm.compiler.report import Report
+from stablenorm.compiler.signature import Array, Signature
+from stablenorm.compiler.targets import Target
+from stablenorm.compiler.xla import Compiled, compile_module
+from stablenorm.passes.rewriting import functions
+from stablenorm.passes.weights import weight_names
+
+# Compiles the same model for another batch size.
+Specialize = Callable[[int], "Executable"]
+
+
+@dataclasses.dataclass(eq=False)
+class Executable:
+    """A model compiled by XLA for one target.
+
+    Call it as the model itself is called: ``executable(x)``, ``executable([a, b])``, ``executable({"a": a})``, or by
+    input names, ``executable(a=a)``. Arrays have the shapes and dtypes of ``signature.inputs``; results are NumPy
+    arrays in the structure that the model returns. Where the model leaves the batch size open, a call with another
+    one compiles for it, once.
+
+    Attributes:
+        signature: the inputs and outputs.
+        report: what became of each batch norm.
+        target: where it runs.
+        weights: the weights by name, as the model had them.
+    """
+
+    signature: Signature
+    report: Report
+    target: Target
+    weights: Mapping[str, Array]
+    _module: ir.Module
+    _specialize: Specialize | None = None
+    _by_batch: dict[int, Executable] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._compiled: Compiled = compile_module(_without_prepare(self._module), self.target)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Runs the model.
+
+        Raises:
+            StablenormError: an input's structure, shape or dtype is not the model's, or a weight has no value.
+        """
+        leaves = self.signature.leaves(arguments, keywords)
+        variant = self._for_batch_of(leaves)
+        inputs = variant.signature.checked(leaves)
+        outputs = variant._compiled(*inputs, *variant._prepared)
+        return self.signature.unflatten([np.asarray(output) for output in outputs])
+
+    def stablehlo(self) -> str:
+        """The final module, as StableHLO text."""
+        return str(self._module)
+
+    def hlo(self) -> str:
+        """What XLA made of it: the optimized HLO, as text."""
+        return self._compiled.hlo()
+
+    def save(self, path: str) -> None:
+        """Writes a folder with ``module.mlirbc``, ``weights.safetensors`` and ``report.json``.
+
+        A folder of an earlier save is replaced, and only when the new one is complete.
+
+        Raises:
+            StablenormError: something else stands at ``path``, or the folder cannot be written.
+        """
+        saving.save(path, saving.Saved(self._module, self.signature, self.weights, self.report, self.target.name))
+
+    @functools.cached_property
+    def _prepared(self) -> list[jax.Array]:
+        """What ``@main`` takes after the inputs, computed once from the weights."""
+        by_name = {function.name.value: function for function in functions(self._module)}
+        taker = by_name.get("prepare", by_name["main"])
+        names = [name for name in weight_names(taker) if name is not None]
+        missing = [name for name in names if name not in self.weights]
+        if missing:
+            raise StablenormError(
+                f"got no value for the weights {', '.join(missing[:5])}; "
+                "give them: compile(..., weights={name: array}), or --weights FILE.safetensors"
+            )
+        values = [self.weights[name] for name in names]
+        if "prepare" in by_name:
+            return compile_module(_only_prepare(self._module), self.target)(*values)
+        with jax.enable_x64(True):
+            return [jax.device_put(value) for value in values]
+
+    def _for_batch_of(self, leaves: list[Any]) -> Executable:
+        if self._specialize is None:
+            return self
+        batch = self.signature.batch_of(leaves)
+        if batch == self.signature.inputs[0].shape[0]:
+            return self
+        if batch not in self._by_batch:
+            self.signature.with_batch(batch).checked(leaves)
+            self._by_batch[batch] = self._specialize(batch)
+        return self._by_batch[batch]
+
+
+def _without_prepare(module: ir.Module) -> ir.Module:
+    return _keep(module, lambda name: name != "prepare")
+
+
+def _only_prepare(module: ir.Module) -> ir.Module:
+    """The module of ``@prepare`` alone, renamed ``@main`` as XLA expects."""
+    kept = _keep(module, lambda name: name == "prepare")
+    with module.context:
+        next(functions(kept)).attributes["sym_name"] = ir.StringAttr.get("main")
+    return kept
+
+
+def _keep(module: ir.Module, is_kept: Callable[[str], bool]) -> ir.Module:
+    copy = ir.Module.parse(module.operation.get_asm(binary=True), module.context)
+    for function in list(functions(copy)):
+        if not is_kept(function.name.value):
+            function.operation.erase()
+    return copy

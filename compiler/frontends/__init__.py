@@ -1,0 +1,65 @@
+"""Ways in: each frontend turns what a user has into `Imported`, StableHLO with named weights."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stablenorm.compiler.diagnostics import StablenormError
+from stablenorm.compiler.imported import Imported
+from stablenorm.compiler.signature import Array
+
+
+def import_model(
+    model: Any,
+    arguments: Sequence[Any] = (),
+    *,
+    input_shape: Any = None,
+    weights: Mapping[str, Array] | None = None,
+    weight_argnums: int | Sequence[int] = (),
+    signature: str | None = None,
+) -> Imported:
+    """Picks the frontend by what ``model`` is. Arguments as for `stablenorm.compiler.compile`.
+
+    Raises:
+        StablenormError: the model is of no known kind, or its frontend cannot import it.
+    """
+    if isinstance(model, str | os.PathLike):
+        return _import_path(Path(model), input_shape, weights, signature)
+    if _is_tf_keras_model(model):
+        from stablenorm.compiler.frontends import tf_keras
+
+        return tf_keras.from_model(model, input_shape)
+    if callable(model):
+        from stablenorm.compiler.frontends import jax_function
+
+        return jax_function.from_function(model, arguments, weight_argnums)
+    raise StablenormError(
+        f"got a model of type {type(model).__module__}.{type(model).__qualname__}, "
+        "allowed: a tf_keras model, a path to a .keras, .h5, .mlir or .mlirbc file or to a SavedModel, a JAX function"
+    )
+
+
+def _import_path(path: Path, input_shape: Any, weights: Mapping[str, Array] | None, signature: str | None) -> Imported:
+    if not path.exists():
+        raise StablenormError(f"{path}: got no such file; pass a .keras, .h5, .mlir or .mlirbc file, or a SavedModel")
+    if path.is_dir():
+        from stablenorm.compiler.frontends import saved_model
+
+        return saved_model.from_saved_model(path, input_shape, signature)
+    if path.suffix in (".keras", ".h5", ".hdf5") or zipfile.is_zipfile(path):
+        from stablenorm.compiler.frontends import tf_keras
+
+        return tf_keras.from_file(path, input_shape)
+    from stablenorm.compiler.frontends import stablehlo
+
+    return stablehlo.from_file(path, input_shape, weights)
+
+
+def _is_tf_keras_model(model: Any) -> bool:
+    """Asked of the class's ancestors by name, so that nothing is imported to ask."""
+    names = {f"{parent.__module__}.{parent.__qualname__}" for parent in type(model).__mro__}
+    return "tf_keras.src.engine.training.Model" in names

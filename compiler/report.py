@@ -1,0 +1,88 @@
+"""What became of each batch norm of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from stablenorm.passes import Remark
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One batch norm: ``into`` names the layer that it was folded into, ``reason`` says why it was kept."""
+
+    name: str
+    status: Literal["folded", "kept"]
+    into: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The batch norms of a model, in the order of the program. ``print`` shows a table."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def folded(self) -> int:
+        return sum(row.status == "folded" for row in self.rows)
+
+    @property
+    def total(self) -> int:
+        return len(self.rows)
+
+    def to_json(self) -> str:
+        """``{"folded": 1, "total": 2, "rows": [{"name", "status", "into", "reason"}, ...]}``"""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        return json.dumps({"folded": self.folded, "total": self.total, "rows": rows}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report written by `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: the text is not one.
+        """
+        return cls(tuple(Row(**row) for row in json.loads(text)["rows"]))
+
+    def __str__(self) -> str:
+        import rich.console
+        import rich.table
+
+        table = rich.table.Table("batch norm", "status", "into", "reason", box=None, pad_edge=False)
+        for row in self.rows:
+            table.add_row(*map(rich.markup.escape, dataclasses.astuple(row)))
+        widths = [max((len(text) for text in column), default=0) for column in zip(*map(dataclasses.astuple, self.rows))]
+        console = rich.console.Console(file=io.StringIO(), width=max(80, sum(widths) + 20))
+        if self.rows:
+            console.print(table)
+        console.print(f"{self.folded} of {self.total} batch norms folded")
+        return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
+
+
+def make_report(remarks: Sequence[Remark]) -> Report:
+    """One row for each batch norm that the passes met, by what was first decided about it."""
+    rows: dict[tuple[str, str, int], Row] = {}
+    seen: dict[tuple[str, str, str], int] = {}
+    for remark in remarks:
+        if remark.verdict == "raised":
+            continue
+        # A layer that is called twice is two batch norms: the n-th remark of one pass is about the n-th call.
+        speaker = (remark.pass_name, remark.subject, remark.location)
+        seen[speaker] = seen.get(speaker, 0) + 1
+        rows.setdefault((remark.subject, remark.location, seen[speaker]), _row(remark))
+    return Report(tuple(rows.values()))
+
+
+def _row(remark: Remark) -> Row:
+    match remark.verdict:
+        case "folded":
+            return Row(remark.subject, "folded", remark.detail, "")
+        case "lowered":
+            return Row(remark.subject, "kept", "", "folding was off")
+        case _:
+            return Row(remark.subject, "kept", "", remark.detail)

@@ -1,0 +1,44 @@
+"""StableHLO in and out of files: text, MLIR bytecode, portable artifacts."""
+
+from __future__ import annotations
+
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.compiler.diagnostics import StablenormError, first_line
+
+_BYTECODE = b"ML\xefR"
+
+
+def read_module(data: bytes, name: str, context: ir.Context) -> ir.Module:
+    """The module in ``data``: StableHLO text, MLIR bytecode or a portable artifact. ``name`` is for messages.
+
+    Raises:
+        StablenormError: it is empty, or no valid module.
+    """
+    if not data.strip():
+        raise StablenormError(f"{name}: got an empty file, allowed: StableHLO as text, bytecode or portable artifact")
+    try:
+        if data.startswith(_BYTECODE):
+            return _read_bytecode(data, context)
+        with context:
+            return ir.Module.parse(data.decode(), context)
+    except UnicodeDecodeError:
+        raise StablenormError(f"{name}: got neither text nor MLIR bytecode, allowed: StableHLO in one of them") from None
+    except (ir.MLIRError, ValueError) as error:
+        raise StablenormError(f"{name}: got no valid StableHLO module: {first_line(error)}") from error
+
+
+def portable_artifact(module: ir.Module) -> bytes:
+    """The module as a portable artifact in StableHLO's current version."""
+    with module.context:
+        copy = ir.Module.parse(module.operation.get_asm(binary=True), module.context)  # serializing changes the module
+        return bytes(hlo.serialize_portable_artifact(copy, hlo.get_current_version()))
+
+
+def _read_bytecode(data: bytes, context: ir.Context) -> ir.Module:
+    producer = data[4:].split(b"\0", 1)[0]
+    if b"StableHLO" in producer:
+        return hlo.deserialize_portable_artifact(context, data)
+    with context:
+        return ir.Module.parse(data, context)

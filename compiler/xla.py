@@ -1,0 +1,67 @@
+"""A StableHLO module through XLA, by JAX's public ahead-of-time interface."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.mlir import ir
+
+from stablenorm.compiler.diagnostics import StablenormError, first_line
+from stablenorm.compiler.stablehlo_io import portable_artifact
+from stablenorm.compiler.targets import Target
+from stablenorm.passes.dtypes import dtype_of
+from stablenorm.passes.rewriting import functions
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled module: call it on flat arrays, get a list of flat arrays."""
+
+    executable: jax.stages.Compiled
+
+    def __call__(self, *arrays: jax.typing.ArrayLike) -> list[jax.Array]:
+        with jax.enable_x64(True):  # otherwise JAX rounds float64 arguments to float32 before the call
+            return list(self.executable(*arrays))
+
+    def hlo(self) -> str:
+        """XLA's optimized HLO."""
+        return str(self.executable.as_text())
+
+
+def compile_module(module: ir.Module, target: Target) -> Compiled:
+    """Compiles the one public function of a module.
+
+    Raises:
+        StablenormError: a tensor has no static shape or no NumPy dtype, or XLA refuses the module.
+    """
+    main = next(function for function in functions(module) if function.name.value == "main")
+    arguments, results = (_specs(types) for types in (main.type.inputs, main.type.results))
+    with jax.enable_x64(True):
+        # An export of a stand-in with the same types, into which the module is put: the public way to hand XLA a
+        # module of one's own. Every argument is kept, read or not.
+        stand_in = jax.jit(lambda *_: [jnp.zeros(spec.shape, spec.dtype) for spec in results], keep_unused=True)
+        exported = dataclasses.replace(
+            jax.export.export(stand_in, platforms=[target.name])(*arguments),
+            mlir_module_serialized=portable_artifact(module),
+        )
+        call = jax.jit(exported.call, keep_unused=True)
+        try:
+            return Compiled(call.lower(*arguments).compile(compiler_options=dict(target.compiler_options)))
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            raise StablenormError(f"XLA cannot compile the module: {first_line(error)}") from error
+
+
+def _specs(types: Sequence[ir.Type]) -> list[jax.ShapeDtypeStruct]:
+    return [_spec(ir.RankedTensorType(type_)) for type_ in types]
+
+
+def _spec(type_: ir.RankedTensorType) -> jax.ShapeDtypeStruct:
+    dtype = dtype_of(type_)
+    if dtype is None or not type_.has_static_shape:
+        raise StablenormError(f"got a tensor of type {type_}, allowed: static shapes, and element types that NumPy has")
+    return jax.ShapeDtypeStruct(tuple(np.int64(size).item() for size in type_.shape), dtype)
