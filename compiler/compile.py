@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.extend.mlir import ir
@@ -19,6 +19,7 @@ from stablenorm.passes import PassContext, Remark
 from stablenorm.passes.contracts import batch_norms
 
 Progress = Callable[[str], None]
+Reference = Callable[[Sequence[Array]], list[Array]]
 
 
 def compile(
@@ -53,44 +54,44 @@ def compile(
         StablenormError: the model, a shape, the target or the pipeline cannot be used; the message says what can.
     """
 
-    def imported(shape: Any) -> Imported:
-        progress("importing the model")
-        return import_model(
-            model, arguments, input_shape=shape, weights=weights, weight_argnums=weight_argnums, signature=signature
-        )
-
-    return build(imported, input_shape, target=target, passes=passes, fold=fold, progress=progress)
+    options = {"target": target, "input_shape": input_shape, "passes": passes, "fold": fold, "progress": progress}
+    sources = {"weights": weights, "weight_argnums": weight_argnums, "signature": signature}
+    return build_with_reference(model, *arguments, **options, **sources)[0]
 
 
-def build(
-    frontend: Callable[[Any], Imported],
-    input_shape: Any = None,
-    *,
+def build_with_reference(
+    model: Any,
+    *arguments: Any,
     target: str = "cpu",
+    input_shape: Any = None,
     passes: str | None = None,
     fold: bool = True,
     progress: Progress = lambda step: None,
-) -> Executable:
-    """Passes and XLA, on what ``frontend(input_shape)`` imports. Arguments and errors as for `compile`."""
+    **sources: Any,
+) -> tuple[Executable, Reference]:
+    """As `compile`, and what the model's own framework computes: flat outputs from flat inputs."""
     platform = find_target(target)
     text = passes if passes is not None else platform.pipeline if fold else without_folding(platform.pipeline)
     pipeline.parse(text)  # a misspelt pass is told before the model is imported
+
+    def frontend(shape: Any) -> Imported:
+        progress("importing the model")
+        return import_model(model, arguments, input_shape=shape, **sources)
+
     original = frontend(input_shape)
 
     def finish(imported: Imported) -> Executable:
         context = PassContext(weights=original.weights)
         pipeline.run(imported.module, text, context, progress=progress)
-        remarks = [*context.remarks, *_left(imported.module)]
+        report = make_report([*context.remarks, *_left(imported.module)])
         progress("compiling with XLA")
-        return Executable(
-            imported.signature, make_report(remarks), platform, original.weights, imported.module, specialize
-        )
+        return Executable(imported.signature, report, platform, original.weights, imported.module, specialize)
 
     def for_batch(batch: int) -> Executable:
         return finish(frontend({spec.name: spec.shape for spec in original.signature.with_batch(batch).inputs}))
 
     specialize = for_batch if original.open_batch else None
-    return finish(original)
+    return finish(original), original.reference
 
 
 def load(path: str | os.PathLike[str]) -> Executable:

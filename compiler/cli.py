@@ -1,0 +1,163 @@
+"""``stablenorm``: compile, run, check and demo at the shell."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from stablenorm.compiler.diagnostics import StablenormError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns 0; 1 where `check` finds a mismatch; 2 after one line that says what was wrong."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        return int(options.command(options))
+    except StablenormError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from stablenorm.compiler import compile, saving
+
+    with _progress() as progress:
+        executable = compile(**_model(options), progress=progress)
+        progress("writing the folder")
+        executable.save(options.output)
+    print(executable.report)
+    print(f"{options.output}: {', '.join((saving.MODULE, saving.WEIGHTS, saving.REPORT))}")
+    print(f"takes ({executable.signature})")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from stablenorm.compiler import arrays, load
+
+    inputs = [arrays.read(path) for path in options.input]
+    with _progress() as progress:
+        progress("compiling with XLA")
+        executable = load(options.folder)
+        progress("running")
+        outputs = executable(*inputs)
+    arrays.write(options.output, outputs)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from stablenorm.compiler.check import compare, table
+    from stablenorm.compiler.compile import build_with_reference
+
+    with _progress() as progress:
+        executable, reference = build_with_reference(**_model(options), progress=progress)
+        progress("comparing")
+        comparisons = compare(executable, reference, options.seed)
+    print(executable.report)
+    print(table(comparisons))
+    return 0 if all(comparison.is_match for comparison in comparisons) else 1
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from stablenorm.compiler import demo
+
+    with _progress() as progress:
+        text, is_match = demo.run(options.model, options.size, progress)
+    print(text)
+    return 0 if is_match else 1
+
+
+def _model(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `compile` that the command line gives."""
+    from stablenorm.compiler.saving import read_weights
+
+    return {
+        "model": options.model,
+        "input_shape": _shapes(options.input_shape),
+        "target": options.target,
+        "passes": options.passes,
+        "fold": not options.no_fold,
+        "weights": read_weights(options.weights) if options.weights else None,
+        "signature": options.signature,
+    }
+
+
+def _shapes(texts: Sequence[str]) -> Any:
+    """``1,224,224,3`` or, once for each input, ``name=1,224,224,3``."""
+    try:
+        pairs = [(name, tuple(map(int, sizes.split(",")))) for name, _, sizes in (t.rpartition("=") for t in texts)]
+    except ValueError:
+        raise StablenormError(
+            f"--input-shape: got {' '.join(texts)!r}, allowed: sizes such as 1,224,224,3, or name=1,224,224,3"
+        ) from None
+    if all(name for name, _ in pairs):
+        return dict(pairs) or None
+    return pairs[0][1] if len(pairs) == 1 else [shape for _, shape in pairs]
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows the step under way while standard error is a terminal; says nothing elsewhere."""
+    import rich.console
+
+    console = rich.console.Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step: None
+        return
+    with console.status("starting") as status:
+        yield lambda step: status.update(step)
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stablenorm", description="Compiles models with their batch norms folded, by XLA."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    compile_ = commands.add_parser("compile", help="compile a model into a folder")
+    _add_model(compile_)
+    compile_.add_argument("-o", "--output", required=True, metavar="OUT", help="the folder to write")
+    compile_.set_defaults(command=_compile)
+
+    run = commands.add_parser("run", help="run a compiled model")
+    run.add_argument("folder", metavar="OUT", help="a folder written by `stablenorm compile`")
+    run.add_argument("--input", action="append", required=True, metavar="X.npy", help="once for each input, in order")
+    run.add_argument("--output", required=True, metavar="Y.npy", help=".npy for one output, .npz for several")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="compile a model and compare its outputs with the framework's own")
+    _add_model(check)
+    check.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    check.set_defaults(command=_check)
+
+    demo = commands.add_parser("demo", help="fold and check a model of tf_keras.applications with random weights")
+    demo.add_argument("--model", default="MobileNetV2", help="its name in tf_keras.applications (default MobileNetV2)")
+    demo.add_argument("--size", type=int, default=224, help="height and width of the image (default 224)")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a .keras, .h5, .mlir or .mlirbc file, or a SavedModel folder")
+    parser.add_argument(
+        "--input-shape", action="append", default=[], metavar="[NAME=]SIZES", help="such as 1,224,224,3; once per input"
+    )
+    parser.add_argument("--target", default="cpu", help="where it will run (default cpu)")
+    parser.add_argument("--passes", metavar="PIPELINE", help="a pipeline instead of the target's own")
+    parser.add_argument("--no-fold", action="store_true", help="keep every batch norm")
+    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file: values for a StableHLO file's weights")
+    parser.add_argument("--signature", help="which signature of a SavedModel")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
