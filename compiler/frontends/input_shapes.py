@@ -41,11 +41,6 @@ def has_open_batch(inputs: Sequence[InputType]) -> bool:
     return all(declared.shape and declared.shape[0] is None for declared in inputs)
 
 
-def leaves_batch_open(inputs: Sequence[InputType]) -> bool:
-    """Whether every input takes any first size."""
-    return all(declared.shape is not None and declared.shape[:1] == (None,) for declared in inputs)
-
-
 def _by_name(inputs: Sequence[InputType], input_shape: InputShape | None) -> dict[str, Shape]:
     names = [declared.name for declared in inputs]
     if input_shape is None:

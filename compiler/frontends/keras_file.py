@@ -20,8 +20,8 @@ from stablenorm.compiler.frontends.tensorflow_runtime import (
 def load_keras_file(path: str) -> Any:
     """The model in the file. Its configuration is checked before tf_keras sees it; nothing in it is executed.
 
-    tf_keras's own safe mode stays on, but it refuses neither Python bytecode in ``.h5`` files nor functions named by
-    module in ``.keras`` files.
+    tf_keras's own safe mode stays on, but it covers less: in an ``.h5`` file it runs Python bytecode, and in a
+    ``.keras`` file it imports whichever module is named and calls TensorFlow functions such as ``tf.io.write_file``.
 
     Raises:
         StablenormError: no such file, not a whole model, or one that holds or names foreign code.

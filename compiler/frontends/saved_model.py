@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stablenorm.compiler.diagnostics import StablenormError
-from stablenorm.compiler.frontends.input_shapes import InputShape, InputType, leaves_batch_open, resolve_shapes
+from stablenorm.compiler.frontends.input_shapes import InputShape, InputType, has_open_batch, resolve_shapes
 from stablenorm.compiler.frontends.names import unique_names
 from stablenorm.compiler.frontends.saved_model_program import check_program
 from stablenorm.compiler.frontends.structures import flatten, rebuild
@@ -64,7 +64,7 @@ def from_saved_model(
     taken = [argument for argument in entry.arguments if _has_tensor(argument)]
     tree = flatten((*taken, entry.keywords) if entry.keywords else tuple(taken), [])
     labels = functools.partial(variable_labels, entry.concrete.graph.variables)
-    open_batch = input_shape is None and leaves_batch_open(types)
+    open_batch = input_shape is None and has_open_batch(types)
     return import_model(TensorFlowModel(call, specs, tree, labels, open_batch=open_batch))
 
 

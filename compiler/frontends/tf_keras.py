@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 from typing import Any
@@ -49,8 +48,8 @@ def from_model(model: Any, input_shape: InputShape | None = None) -> Imported:
     def output_names() -> list[str]:
         return list(model.output_names or ())
 
-    imported = import_model(TensorFlowModel(call, specs, declared.tree, labels, output_names))
-    return dataclasses.replace(imported, open_batch=input_shape is None and has_open_batch(declared.types))
+    open_batch = input_shape is None and has_open_batch(declared.types)
+    return import_model(TensorFlowModel(call, specs, declared.tree, labels, output_names, open_batch))
 
 
 def from_file(path: str | os.PathLike[str], input_shape: InputShape | None = None) -> Imported:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import marshal
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -138,11 +139,12 @@ def test_naming_a_module_does_not_import_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
 
     def attack(config: Any) -> None:
-        config["config"]["layers"][1] |= {"module": "planted", "class_name": "Layer", "registered_name": None}
+        config.update(module="planted", class_name="Thing", registered_name=None)
 
     message = refused(edit_config(save(dense_model(), tmp_path / "model.keras"), attack))
-    assert "the object planted.Layer" in message
+    assert "the object planted.Thing" in message
     assert "register_keras_serializable" in message
+    assert "planted" not in sys.modules
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -157,6 +159,22 @@ def test_operations_beyond_arrays_are_refused(operation: str, ending: str, tmp_p
         config["config"]["layers"][1]["config"]["function"] = operation
 
     assert f"the operation {operation!r}, allowed: TensorFlow's array operations" in refused(edit_config(path, attack))
+
+
+def test_an_operation_that_would_run_while_the_model_is_built_is_refused(tmp_path: Path) -> None:
+    value = tf_keras.Input((3,))
+    path = save(tf_keras.Model(value, tf.nn.relu(value)), tmp_path / "model.keras")
+    written = tmp_path / "written"
+
+    def attack(config: Any) -> None:
+        layer = json.loads(json.dumps(config["config"]["layers"][1]))
+        layer["name"] = layer["config"]["name"] = "writer"
+        layer["config"]["function"] = "io.write_file"
+        layer["inbound_nodes"] = [["_CONSTANT_VALUE", -1, str(written), {"contents": "data"}]]
+        config["config"]["layers"].append(layer)
+
+    refused(edit_config(path, attack))
+    assert not written.exists()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
