@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.export
+import numpy as np
+from jax.extend.mlir import ir
 
 from stablenorm.compiler.diagnostics import StablenormError, first_line
 from stablenorm.compiler.frontends import stablehlo
+from stablenorm.compiler.frontends.argument_order import weights_last
 from stablenorm.compiler.frontends.names import unique_names
 from stablenorm.compiler.imported import Imported
-from stablenorm.compiler.signature import Signature
+from stablenorm.compiler.signature import Array, Signature, TensorSpec, Tree
 from stablenorm.compiler.stablehlo_io import read_module
 from stablenorm.passes.context import make_context
+from stablenorm.passes.weights import WEIGHT
 
 
 def from_function(
