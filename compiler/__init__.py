@@ -1,9 +1,9 @@
 """Model to IR to executable.
 
-    from stablenorm import compiler
-    executable = compiler.compile(model)
-    y = executable(x)
-    print(executable.report)
+from stablenorm import compiler
+executable = compiler.compile(model)
+y = executable(x)
+print(executable.report)
 """
 
 from stablenorm.compiler.compile import compile, load

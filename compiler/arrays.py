@@ -24,7 +24,9 @@ def read(path: str | os.PathLike[str]) -> Array:
     except (OSError, ValueError, EOFError) as error:
         raise StablenormError(f"{path}: got no .npy file: {first_line(error)}; write one with numpy.save") from error
     if not isinstance(array, np.ndarray):
-        raise StablenormError(f"{path}: got an archive of arrays, allowed: a .npy file; pass --input once for each input")
+        raise StablenormError(
+            f"{path}: got an archive of arrays, allowed: a .npy file; pass --input once for each input"
+        )
     return array
 
 

@@ -86,9 +86,7 @@ def _compare(spec: TensorSpec, ours: Array, theirs: Array, tolerance: float) -> 
         return Comparison(spec.name, float("nan"), float("nan"), tolerance)
     difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     finite = np.abs(b[np.isfinite(b)])
-    return Comparison(
-        spec.name, float(finite.max(initial=0.0)), float(difference.max(initial=0.0)), tolerance
-    )
+    return Comparison(spec.name, float(finite.max(initial=0.0)), float(difference.max(initial=0.0)), tolerance)
 
 
 def _narrowest(executable: Executable) -> str:

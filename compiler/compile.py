@@ -53,10 +53,15 @@ def compile(
     Raises:
         StablenormError: the model, a shape, the target or the pipeline cannot be used; the message says what can.
     """
-
-    options = {"target": target, "input_shape": input_shape, "passes": passes, "fold": fold, "progress": progress}
-    sources = {"weights": weights, "weight_argnums": weight_argnums, "signature": signature}
-    return build_with_reference(model, *arguments, **options, **sources)[0]
+    options: dict[str, Any] = {
+        "target": target,
+        "input_shape": input_shape,
+        "passes": passes,
+        "fold": fold,
+        "progress": progress,
+    }
+    options |= {"weights": weights, "weight_argnums": weight_argnums, "signature": signature}
+    return build_with_reference(model, *arguments, **options)[0]
 
 
 def build_with_reference(

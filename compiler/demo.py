@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,7 @@ def randomize(model: Any, seed: int = 0) -> None:
 
 def _values(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> Any:
     if "kernel" in name:
-        fan_in = np.prod(shape[:2] if "depthwise" in name else shape[:-1])
+        fan_in = int(np.prod(shape[:2] if "depthwise" in name else shape[:-1]))
         return generator.normal(0.0, np.sqrt(2.0 / max(1, fan_in)), shape)
     if "variance" in name:
         return generator.uniform(0.5, 2.0, shape)
@@ -55,8 +56,8 @@ def _values(name: str, shape: tuple[int, ...], generator: np.random.Generator) -
 
 def _application(name: str, size: int) -> Any:
     applications = import_tf_keras().applications
-    build = getattr(applications, name, None)
-    if not isinstance(build, type(run)) or name.startswith("_"):
+    build: Any = getattr(applications, name, None)
+    if not inspect.isfunction(build) or not name[:1].isupper():
         names = sorted(entry for entry in vars(applications) if entry[:1].isupper())
         raise StablenormError(f"got the model {name!r}, allowed: {', '.join(names)}")
     try:

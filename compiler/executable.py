@@ -15,6 +15,7 @@ from stablenorm.compiler import saving
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.report import Report
 from stablenorm.compiler.signature import Array, Signature
+from stablenorm.compiler.stablehlo_io import copy_module
 from stablenorm.compiler.targets import Target
 from stablenorm.compiler.xla import Compiled, compile_module
 from stablenorm.passes.rewriting import functions
@@ -124,7 +125,7 @@ def _only_prepare(module: ir.Module) -> ir.Module:
 
 
 def _keep(module: ir.Module, is_kept: Callable[[str], bool]) -> ir.Module:
-    copy = ir.Module.parse(module.operation.get_asm(binary=True), module.context)
+    copy = copy_module(module)
     for function in list(functions(copy)):
         if not is_kept(function.name.value):
             function.operation.erase()

@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", nargs="?", default="-", help="a file; - or nothing: standard input")
     parser.add_argument("--passes", default="", metavar="PIPELINE", help='such as "fold-batch-norm,canonicalize,cse"')
     parser.add_argument("--explain", action="store_true", help="say on standard error what was folded, or why not")
-    parser.add_argument("--split-input-file", action="store_true", help="treat parts between // ----- as files of their own")
+    parser.add_argument(
+        "--split-input-file", action="store_true", help="treat parts between // ----- as files of their own"
+    )
     parser.add_argument("--locations", action="store_true", help="print locations")
     return parser
 

@@ -56,7 +56,9 @@ class Report:
         table = rich.table.Table("batch norm", "status", "into", "reason", box=None, pad_edge=False)
         for row in self.rows:
             table.add_row(*map(rich.markup.escape, dataclasses.astuple(row)))
-        widths = [max((len(text) for text in column), default=0) for column in zip(*map(dataclasses.astuple, self.rows))]
+        widths = [
+            max((len(text) for text in column), default=0) for column in zip(*map(dataclasses.astuple, self.rows))
+        ]
         console = rich.console.Console(file=io.StringIO(), width=max(80, sum(widths) + 20))
         if self.rows:
             console.print(table)

@@ -97,7 +97,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def _array(entry: Mapping[str, Any]) -> Array:
-    """safetensors' own NumPy reader lacks bfloat16; the names of its types are MLIR's in capitals, but for a few."""
+    """Safetensors' own NumPy reader lacks bfloat16; the names of its types are MLIR's in capitals, but for a few."""
     name = entry["dtype"].lower()
     element = {"bool": "i1", "c64": "complex<f32>", "f8_e4m3": "f8E4M3FN", "f8_e5m2": "f8E5M2"}.get(name)
     dtype = DTYPES[element or name.replace("u", "ui")]

@@ -85,11 +85,12 @@ class Signature:
         named = keywords if not arguments else arguments[0] if len(arguments) == 1 and not keywords else None
         if isinstance(named, Mapping) and set(named) == {spec.name for spec in self.inputs}:
             return [named[spec.name] for spec in self.inputs]
-        leaves, structure = jax.tree.flatten(_tuples(tuple(arguments)))
-        positions, expected = jax.tree.flatten(self.input_tree)
+        given = _tuples(tuple(arguments))
+        leaves = jax.tree.leaves(given)
+        positions = jax.tree.leaves(self.input_tree)
         if keywords or len(leaves) != len(positions):
             return None
-        if structure == expected:
+        if str(jax.tree.structure(given)) == str(jax.tree.structure(self.input_tree)):
             return [leaf for _, leaf in sorted(zip(positions, leaves, strict=True), key=lambda pair: int(pair[0]))]
         return leaves if not any(isinstance(argument, Mapping) for argument in arguments) else None
 
@@ -109,9 +110,7 @@ class Signature:
             side: tuple(TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in fields[side])
             for side in ("inputs", "outputs")
         }
-        return cls(
-            specs["inputs"], specs["outputs"], _tuples(fields["input_tree"]), _tuples(fields["output_tree"])
-        )
+        return cls(specs["inputs"], specs["outputs"], _tuples(fields["input_tree"]), _tuples(fields["output_tree"]))
 
 
 def describe(dtype: object, shape: Sequence[int | None]) -> str:

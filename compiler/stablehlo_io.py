@@ -24,16 +24,24 @@ def read_module(data: bytes, name: str, context: ir.Context) -> ir.Module:
         with context:
             return ir.Module.parse(data.decode(), context)
     except UnicodeDecodeError:
-        raise StablenormError(f"{name}: got neither text nor MLIR bytecode, allowed: StableHLO in one of them") from None
+        raise StablenormError(
+            f"{name}: got neither text nor MLIR bytecode, allowed: StableHLO in one of them"
+        ) from None
     except (ir.MLIRError, ValueError) as error:
         raise StablenormError(f"{name}: got no valid StableHLO module: {first_line(error)}") from error
 
 
 def portable_artifact(module: ir.Module) -> bytes:
     """The module as a portable artifact in StableHLO's current version."""
-    with module.context:
-        copy = ir.Module.parse(module.operation.get_asm(binary=True), module.context)  # serializing changes the module
-        return bytes(hlo.serialize_portable_artifact(copy, hlo.get_current_version()))
+    with module.context:  # of a copy: serializing changes the module
+        return bytes(hlo.serialize_portable_artifact(copy_module(module), hlo.get_current_version()))
+
+
+def copy_module(module: ir.Module) -> ir.Module:
+    """Another module with the same content, in the same context."""
+    bytecode = module.operation.get_asm(binary=True)
+    assert isinstance(bytecode, bytes)
+    return ir.Module.parse(bytecode, module.context)
 
 
 def _read_bytecode(data: bytes, context: ir.Context) -> ir.Module:

@@ -19,7 +19,7 @@ class Target:
 
     name: str
     pipeline: str
-    compiler_options: Mapping[str, str | bool | int]
+    compiler_options: Mapping[str, str | bool]
 
 
 _INFERENCE = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm,hoist-weights,canonicalize,cse"

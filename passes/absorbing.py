@@ -86,7 +86,7 @@ def into_dot_general(op: hlo.DotGeneralOp, axis: int, weights: Weights) -> Plan 
     side = next((side for side, operand in ((1, op.rhs), (0, op.lhs)) if weights.is_weight(operand)), None)
     if side is None:
         return NoMatch("neither operand of the dot_general is a weight")
-    origins = {place: dimension for place, dimension in enumerate(batching[side])}
+    origins = dict(enumerate(batching[side]))
     before = len(batching[side]) + (len(free[0]) if side == 1 else 0)
     origins |= {before + place: dimension for place, dimension in enumerate(free[side])}
     if axis not in origins:
@@ -176,7 +176,8 @@ def _with_operand(op: ir.OpView, place: int, value: ir.Value) -> ir.Value:
     """A copy of ``op``, at the insertion point, with another operand."""
     copy = op.operation.clone()
     copy.operands[place] = value
-    return copy.results[0]
+    result: ir.Value = copy.results[0]
+    return result
 
 
 RULES: dict[type[ir.OpView], Callable[..., Plan | NoMatch]] = {

@@ -1,4 +1,4 @@
-"""What must hold of a module between two stages of a pipeline. Each answers None, or one line that says what does not."""
+"""What must hold of a module between two stages of a pipeline: None where it does, else one line that says why not."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "stablehlo.convert": lambda op, x: x.astype(_dtype(op)),
     "stablehlo.reshape": lambda op, x: x.reshape(_shape(op)),
     "stablehlo.transpose": lambda op, x: x.transpose(_integers(op, "permutation")),
-    "stablehlo.reverse": lambda op, x: np.flip(x, _integers(op, "dimensions")),
+    "stablehlo.reverse": lambda op, x: np.flip(x, tuple(_integers(op, "dimensions"))),
     "stablehlo.slice": _slice,
     "stablehlo.broadcast_in_dim": _broadcast_in_dim,
     "stablehlo.concatenate": lambda op, *xs: np.concatenate(xs, ir.IntegerAttr(op.attributes["dimension"]).value),

@@ -33,7 +33,7 @@ from stablenorm.passes.base import Pass, PassContext, Remark
 from stablenorm.passes.building import along, arithmetic_type, convert, is_float, tensor_type
 from stablenorm.passes.lower_batch_norm import inverse_deviation
 from stablenorm.passes.matching import layer_name, where
-from stablenorm.passes.rewriting import NoMatch, functions, operations, rewrite, sweep
+from stablenorm.passes.rewriting import NoMatch, functions, operations_of, rewrite, sweep
 from stablenorm.passes.weights import Weights
 
 
@@ -46,7 +46,7 @@ class FoldBatchNorm(Pass):
     def run(self, module: ir.Module, context: PassContext) -> None:
         for function in functions(module):
             weights = Weights(function, context.weights)
-            for op in operations(function, hlo.BatchNormInferenceOp.OPERATION_NAME):
+            for op in operations_of(function, hlo.BatchNormInferenceOp):
                 context.remarks.append(_fold(op, weights))
         sweep(module)
 
@@ -54,12 +54,12 @@ class FoldBatchNorm(Pass):
 def _fold(op: hlo.BatchNormInferenceOp, weights: Weights) -> Remark:
     subject, location = layer_name(op, op.mean, weights), where(op)
     way = _guarded_plan(op, weights)
-    if isinstance(way, Plan):
-        declined = rewrite(op, lambda root: _act(root, way, weights))
-        if declined is None:
-            return Remark("fold-batch-norm", "folded", subject, way.into, location)
-        way = declined
-    return Remark("fold-batch-norm", "declined", subject, way.reason, location)
+    if isinstance(way, NoMatch):
+        return Remark("fold-batch-norm", "declined", subject, way.reason, location)
+    declined = rewrite(op, lambda root: _act(root, way, weights))
+    if declined is not None:
+        return Remark("fold-batch-norm", "declined", subject, declined.reason, location)
+    return Remark("fold-batch-norm", "folded", subject, way.into, location)
 
 
 def _guarded_plan(op: hlo.BatchNormInferenceOp, weights: Weights) -> Plan | NoMatch:

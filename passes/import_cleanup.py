@@ -38,9 +38,10 @@ class ImportCleanup(Pass):
     def run(self, module: ir.Module, context: PassContext) -> None:
         _inline_calls(module)
         for function in functions(module):
-            for op in operations(function, "mhlo.copy"):
-                op.results[0].replace_all_uses_with(op.operands[0])
-                op.erase()
+            for op in operations(function):
+                if op.operation.name == "mhlo.copy":
+                    op.results[0].replace_all_uses_with(op.operands[0])
+                    op.operation.erase()
         run_mlir(
             module,
             "symbol-dce,func.func(stablehlo-legalize-deprecated-ops,chlo-legalize-to-stablehlo),canonicalize,cse",
@@ -59,7 +60,7 @@ def _inline_calls(module: ir.Module) -> None:
             raise ValueError(f"@{name} calls itself: a recursive function cannot be inlined")
         for op in operations(callees[name]):
             callee = _callee(op)
-            if callee in callees:
+            if callee is not None:
                 inline_into(callee, (*path, name))
                 _inline(op, callees[callee])
         done.add(name)

@@ -29,7 +29,7 @@ from stablenorm.passes.base import Pass, PassContext, Remark
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
 from stablenorm.passes.contracts import no_batch_norm_inference
 from stablenorm.passes.matching import layer_name, where
-from stablenorm.passes.rewriting import functions, operations, rewrite, sweep
+from stablenorm.passes.rewriting import functions, operations_of, rewrite, sweep
 from stablenorm.passes.weights import Weights
 
 
@@ -43,7 +43,7 @@ class LowerBatchNorm(Pass):
     def run(self, module: ir.Module, context: PassContext) -> None:
         for function in functions(module):
             weights = Weights(function, context.weights)
-            for op in operations(function, hlo.BatchNormInferenceOp.OPERATION_NAME):
+            for op in operations_of(function, hlo.BatchNormInferenceOp):
                 subject, location = layer_name(op, op.mean, weights), where(op)
                 rewrite(op, normalize)
                 context.remarks.append(Remark(self.name, "lowered", subject, "elementwise arithmetic", location))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import product, shape_of
+from stablenorm.passes.building import product
 from stablenorm.passes.weights import Weights
 
 
@@ -59,7 +59,7 @@ def layer_name(operation: ir.OpView, parameter: ir.Value, weights: Weights) -> s
     return owner_name(weights.names(parameter)) or location_name(operation.location) or operation.operation.name
 
 
-def location_name(location: ir.Location) -> str | None:
+def location_name(location: object) -> str | None:
     """The layer that a named location speaks of: a framework names it ``<model>/<layer>/<operation>``."""
     if isinstance(location, ir.NameLoc):
         return location.name_str.rsplit("/", 1)[0]

@@ -68,7 +68,7 @@ def _expand(value: ir.Value, place: Place, variable: ir.Value, weights: Weights,
             return _product(inner(op.lhs), {(radicand,): 1})
         case hlo.RsqrtOp():
             return {(Atom(op.operand, place, inverse_root=True),): 1}
-        case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if (moved := _operand_place(op, place)):
+        case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if moved := _operand_place(op, place):
             return inner(op.operand, moved)
         case hlo.AddOp() | hlo.SubtractOp() | hlo.NegOp() if not is_weight or has_inverse_root(value):
             operands = [inner(operand) for operand in op.operands]
@@ -105,10 +105,10 @@ def _radicand(divisor: ir.Value, place: Place) -> Atom | None:
 def _operand_place(op: ir.OpView, place: Place) -> Place | None:
     """Where the operand's dimensions lie, given where the result's do; None where a reshape mixes dimensions."""
     if isinstance(op, hlo.ConvertOp):
-        return place if is_float(op.operand) else None
+        return place if is_float(op.operands[0]) else None
     if isinstance(op, hlo.BroadcastInDimOp):
         return tuple(place[dimension] for dimension in integers(op, "broadcast_dimensions"))
-    before, after = shape_of(op.operand), shape_of(op.result)
+    before, after = shape_of(op.operands[0]), shape_of(op.results[0])
     kept = [place[dimension] for dimension, size in enumerate(after) if size != 1]
     if [size for size in before if size != 1] != [size for size in after if size != 1]:
         return None

@@ -97,7 +97,7 @@ def _raise(op: ir.OpView, weights: Weights, inside: set[ir.Value]) -> Iterator[R
         yield Remark("raise-batch-norm", "raised", subject, f"feature_index = {axis}", location)
 
 
-def _path(op: ir.OpView, weights: Weights) -> list[ir.Value]:
+def _path(op: ir.OpView | None, weights: Weights) -> list[ir.Value]:
     """The tensors that may be the batch norm's operand: down from ``op``, through arithmetic with weights only.
 
     Empty where no weight on the way has an inverse root in it: most arithmetic is no batch norm, and leaves here.
@@ -142,7 +142,13 @@ def _form(x: ir.Value, polynomial: Polynomial) -> Form | None:
     factors = tuple(atom for atom in x_term if atom.value != x)
     roots = [atom for atom in factors if atom.inverse_root]
     mean = without(mean_term, factors)
-    if len(x_term) - len(factors) != 1 or len(roots) != 1 or not mean or one != 1 or {abs(mean_sign), abs(offset_sign)} != {1}:
+    if (
+        len(x_term) - len(factors) != 1
+        or len(roots) != 1
+        or not mean
+        or one != 1
+        or {abs(mean_sign), abs(offset_sign)} != {1}
+    ):
         return None
     scale = tuple(atom for atom in factors if not atom.inverse_root)
     return Form(x, roots[0], scale, mean, -mean_sign, offset, offset_sign)
@@ -152,7 +158,9 @@ def _feature_index(form: Form) -> int | None:
     """The one dimension of x that the parameters vary along."""
     sizes = shape_of(form.x)
     atoms = (form.radicand, *form.scale, *form.mean, *form.offset)
-    varying = {place for atom in atoms for place, size in zip(atom.place, shape_of(atom.value), strict=True) if size != 1}
+    varying = {
+        place for atom in atoms for place, size in zip(atom.place, shape_of(atom.value), strict=True) if size != 1
+    }
     if not varying:  # one channel: any dimension of size one that a parameter lies along
         varying = {place for atom in atoms for place in atom.place if place is not None and sizes[place] == 1}
         return max((place for place in varying if place is not None), default=None)
@@ -166,7 +174,9 @@ def emit(form: Form, axis: int) -> ir.Value:
 
     def vector(value: ir.Value) -> ir.Value:
         flat = reshape(value, [product(shape_of(value))])
-        wide = flat if shape_of(flat) == (size,) else hlo.broadcast_in_dim(_vector_type(flat, size), reshape(flat, []), [])
+        wide = (
+            flat if shape_of(flat) == (size,) else hlo.broadcast_in_dim(_vector_type(flat, size), reshape(flat, []), [])
+        )
         return convert(wide, element_type)
 
     def product_of(factors: Monomial, sign: int, empty: float) -> ir.Value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from jax.extend.mlir import ir, passmanager
 from jax.extend.mlir.dialects import func
@@ -21,7 +22,7 @@ class NoMatch:
     reason: str
 
 
-Pattern = Callable[[ir.OpView], ir.Value | NoMatch]
+Op = TypeVar("Op", bound=ir.OpView)
 
 
 def functions(module: ir.Module) -> Iterator[func.FuncOp]:
@@ -31,21 +32,25 @@ def functions(module: ir.Module) -> Iterator[func.FuncOp]:
             yield operation
 
 
-def operations(function: ir.OpView, name: str | None = None) -> list[ir.OpView]:
-    """The operations in a function, in program order, inner regions included; with ``name``, only those."""
+def operations(root: ir.OpView | ir.Operation) -> list[ir.OpView]:
+    """``root`` and the operations inside it, in program order, inner regions included."""
     found: list[ir.OpView] = []
 
     def visit(operation: ir.Operation) -> ir.WalkResult:
-        if name is None or operation.name == name:
-            found.append(operation.opview)
+        found.append(operation.opview)
         return ir.WalkResult.ADVANCE
 
-    function.walk(visit, ir.WalkOrder.PRE_ORDER)
+    root.walk(visit, ir.WalkOrder.PRE_ORDER)
     return found
 
 
-def rewrite(operation: ir.OpView, pattern: Pattern) -> NoMatch | None:
-    """Applies a pattern to an operation with one result; None says that it matched and all uses now see the new value."""
+def operations_of(root: ir.OpView, kind: type[Op]) -> list[Op]:
+    """Those of one kind."""
+    return [operation for operation in operations(root) if isinstance(operation, kind)]
+
+
+def rewrite(operation: Op, pattern: Callable[[Op], ir.Value | NoMatch]) -> NoMatch | None:
+    """Applies a pattern to an operation with one result; None says that it matched: all uses see the new value."""
     with ir.InsertionPoint(operation), operation.location:
         outcome = pattern(operation)
     if isinstance(outcome, NoMatch):
@@ -55,7 +60,7 @@ def rewrite(operation: ir.OpView, pattern: Pattern) -> NoMatch | None:
 
 
 def copy_with(op: ir.OpView, values: dict[ir.Value, ir.Value], place: ir.InsertionPoint) -> None:
-    """Copies ``op`` to ``place``, reading ``values[v]`` where it read v (in inner regions too), and notes its results."""
+    """Copies ``op`` to ``place``, reading ``values[v]`` where it read v, inner regions too; notes its results there."""
     copy = op.operation.clone(ip=place)
     for inner in operations(copy):
         for position, operand in enumerate(inner.operands):

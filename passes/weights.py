@@ -82,9 +82,10 @@ class Weights:
             if self.arguments.get(value) not in self._values:
                 raise Unknown
             return self._values[self.arguments[value]]
-        if value.owner.operation.name not in EVALUATORS:
+        op = value.owner
+        if isinstance(op, ir.Block) or op.operation.name not in EVALUATORS:
             raise Unknown
-        return EVALUATORS[value.owner.operation.name](value.owner, *(self._evaluate(source, known) for source in sources))
+        return EVALUATORS[op.operation.name](op, *(self._evaluate(source, known) for source in sources))
 
     def _expression(self, value: ir.Value) -> Iterator[ir.Value]:
         """``value`` and all it is computed from, each once, depth first."""
@@ -107,7 +108,7 @@ def _sources(value: ir.Value) -> list[ir.Value] | None:
         return None
     if len(inner) == 1:
         return list(value.owner.operands)
-    defined = {result for op in inner for result in op.results}
+    defined: set[ir.Value] = {result for op in inner for result in op.results}
     defined |= {argument for op in inner for region in op.regions for block in region for argument in block.arguments}
     return [operand for op in inner for operand in op.operands if operand not in defined]
 

@@ -97,6 +97,8 @@ def _mark(module: ir.Module, weights: Sequence[str | None]) -> None:
     """Names the arguments of ``@main`` that are weights, and puts them behind the inputs."""
     main = stablehlo.main_function(module)
     with module.context:
-        marks = [{} if name is None else {WEIGHT: ir.StringAttr.get(name)} for name in weights]
-        main.arg_attrs = ir.ArrayAttr.get([ir.DictAttr.get(mark) for mark in marks])
+        marks: list[dict[str, ir.Attribute]] = [
+            {} if name is None else {WEIGHT: ir.StringAttr.get(name)} for name in weights
+        ]
+        main.arg_attrs = ir.ArrayAttr.get(list(map(ir.DictAttr.get, marks)))
     weights_last(main)

@@ -133,7 +133,7 @@ def _declared(place: int, type_: ir.Type) -> InputType:
 
 def _shape_and_dtype(what: str, type_: ir.Type) -> tuple[tuple[Any, ...], str]:
     dtype = dtype_of(type_) if isinstance(type_, ir.RankedTensorType) else None
-    if dtype is None:
+    if dtype is None or not isinstance(type_, ir.RankedTensorType):
         raise StablenormError(f"{what}: got the type {type_}, allowed: ranked tensors of element types that NumPy has")
     sizes = [None if type_.is_dynamic_dim(place) else size for place, size in enumerate(type_.shape)]
     return tuple(sizes), dtype.name
