@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 
 from stablenorm.compiler.executable import Executable
 from stablenorm.compiler.signature import Array, Signature, TensorSpec
+from stablenorm.compiler.tables import text_table
 
 # The largest difference that is rounding, relative to the largest output, by the narrowest type computed in: about a
 # hundred units in the last place for float32, as many layers add theirs; the others in proportion to their precision.
@@ -59,17 +59,13 @@ def random_inputs(signature: Signature, seed: int) -> list[Array]:
 
 def table(comparisons: Sequence[Comparison]) -> str:
     """The comparisons as a table."""
-    import rich.console
-    import rich.table
+    columns = ("output", "largest", "difference", "relative", "allowed", "verdict")
+    return text_table(columns, [_cells(comparison) for comparison in comparisons])
 
-    columns = ("output", "largest", "difference", "relative", "allowed", "")
-    result = rich.table.Table(*columns, box=None, pad_edge=False)
-    for row in comparisons:
-        numbers = (f"{number:.3g}" for number in (row.largest, row.difference, row.relative, row.tolerance))
-        result.add_row(row.name, *numbers, "ok" if row.is_match else "MISMATCH")
-    text = io.StringIO()
-    rich.console.Console(file=text, width=100).print(result)
-    return text.getvalue().rstrip()
+
+def _cells(row: Comparison) -> list[str]:
+    numbers = (row.largest, row.difference, row.relative, row.tolerance)
+    return [row.name, *(f"{number:.3g}" for number in numbers), "ok" if row.is_match else "MISMATCH"]
 
 
 def _random(spec: TensorSpec, generator: np.random.Generator) -> Array:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from typing import Literal
 
+from stablenorm.compiler.tables import text_table
 from stablenorm.passes import Remark
 
 
@@ -50,20 +50,11 @@ class Report:
         return cls(tuple(Row(**row) for row in json.loads(text)["rows"]))
 
     def __str__(self) -> str:
-        import rich.console
-        import rich.table
-
-        table = rich.table.Table("batch norm", "status", "into", "reason", box=None, pad_edge=False)
-        for row in self.rows:
-            table.add_row(*map(rich.markup.escape, dataclasses.astuple(row)))
-        widths = [
-            max((len(text) for text in column), default=0) for column in zip(*map(dataclasses.astuple, self.rows))
-        ]
-        console = rich.console.Console(file=io.StringIO(), width=max(80, sum(widths) + 20))
-        if self.rows:
-            console.print(table)
-        console.print(f"{self.folded} of {self.total} batch norms folded")
-        return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
+        summary = f"{self.folded} of {self.total} batch norms folded"
+        if not self.rows:
+            return summary
+        columns = [field.name for field in dataclasses.fields(Row)]
+        return "\n".join([text_table(columns, [dataclasses.astuple(row) for row in self.rows]), summary])
 
 
 def make_report(remarks: Sequence[Remark]) -> Report:
