@@ -50,7 +50,7 @@ class Executable:
     _by_batch: dict[int, Executable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._compiled: Compiled = compile_module(_without_prepare(self._module), self.target)
+        self._compiled: Compiled = compile_module(without_prepare(self._module), self.target)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Runs the model.
@@ -112,7 +112,8 @@ class Executable:
         return self._by_batch[batch]
 
 
-def _without_prepare(module: ir.Module) -> ir.Module:
+def without_prepare(module: ir.Module) -> ir.Module:
+    """What XLA compiles: the module less ``@prepare``."""
     return _keep(module, lambda name: name != "prepare")
 
 

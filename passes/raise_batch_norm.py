@@ -27,10 +27,10 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.ops import BatchNormInference
 from stablenorm.passes.base import Pass, PassContext, Remark
 from stablenorm.passes.building import (
     arithmetic_type,
@@ -188,11 +188,7 @@ def emit(form: Form, axis: int) -> ir.Value:
     scale, mean = product_of(form.scale, 1, 1.0), product_of(form.mean, form.mean_sign, 0.0)
     offset = product_of(form.offset, form.offset_sign, 0.0)
     variance, epsilon = _split_epsilon(form.radicand.value)
-    exact = float(np.float32(epsilon))  # the attribute is a float32; what it cannot hold joins the variance
-    variance = vector(variance)
-    if epsilon != exact:
-        variance = hlo.add(variance, splat(epsilon - exact, [size], element_type))
-    y = hlo.batch_norm_inference(x, scale, offset, mean, variance, exact, axis)
+    (y,) = BatchNormInference(epsilon, axis).emit(x, scale, offset, mean, vector(variance))
     return convert(y, tensor_type(form.x).element_type)
 
 

@@ -19,7 +19,8 @@ _OPAQUE = frozenset({"stablehlo.custom_call", "stablehlo.rng", "stablehlo.optimi
 
 def weight_names(function: func.FuncOp) -> list[str | None]:
     """For each argument of a function, the name it carries as ``stablenorm.weight``, or None."""
-    attributes = [ir.DictAttr(entry) for entry in function.arg_attrs]
+    with function.operation.context:  # where no argument has an attribute, the bindings make empty ones
+        attributes = [ir.DictAttr(entry) for entry in function.arg_attrs]
     return [ir.StringAttr(entry[WEIGHT]).value if WEIGHT in entry else None for entry in attributes]
 
 
