@@ -46,9 +46,7 @@ def save(path: str | os.PathLike[str], saved: Saved) -> None:
             (fresh / MODULE).write_bytes(_artifact(saved))
             write_weights(fresh / WEIGHTS, saved.weights)
             (fresh / REPORT).write_text(saved.report.to_json())
-            if place.exists():
-                place.rename(old)
-            fresh.rename(place)
+            _exchange(place, fresh, old)
     except OSError as error:
         raise StablenormError(f"{place}: cannot be written: {error.strerror}; choose another folder") from error
 
@@ -109,6 +107,18 @@ def _artifact(saved: Saved) -> bytes:
         saved.module.operation.attributes[SIGNATURE] = ir.StringAttr.get(saved.signature.to_json())
         saved.module.operation.attributes[TARGET] = ir.StringAttr.get(saved.target)
     return portable_artifact(saved.module)
+
+
+def _exchange(place: Path, fresh: Path, old: Path) -> None:
+    """Puts ``fresh`` where ``place`` is, and that, if it is there, to ``old``; puts it back where that fails."""
+    if place.exists():
+        place.rename(old)
+    try:
+        fresh.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
 
 
 def _check_replaceable(place: Path) -> None:

@@ -47,36 +47,49 @@ def expand(value: ir.Value, variable: ir.Value, weights: Weights) -> Polynomial:
     Raises:
         NotPolynomial: another tensor that depends on inputs is in it, or an operation that is not arithmetic.
     """
-    return _expand(value, tuple(range(len(shape_of(value)))), variable, weights, _DEPTH)
+    return _Expansion(variable, weights).of(value, tuple(range(len(shape_of(value)))), _DEPTH)
 
 
-def _expand(value: ir.Value, place: Place, variable: ir.Value, weights: Weights, depth: int) -> Polynomial:
-    if value == variable:
-        return {(Atom(value, place),): 1}
-    is_weight = weights.is_weight(value)
-    op = defining_op(value)
-    if depth == 0 or (not is_weight and not isinstance(op, _ARITHMETIC)):
-        raise NotPolynomial
+@dataclasses.dataclass(frozen=True)
+class _Expansion:
+    """One expansion. ``numbers`` orders the atoms as they were met, so that equal products have one spelling."""
 
-    def inner(operand: ir.Value, inner_place: Place = place) -> Polynomial:
-        return _expand(operand, inner_place, variable, weights, depth - 1)
+    variable: ir.Value
+    weights: Weights
+    numbers: dict[Atom, int] = dataclasses.field(default_factory=dict)
 
-    match op:
-        case hlo.MulOp():
-            return _product(inner(op.lhs), inner(op.rhs))
-        case hlo.DivOp() if (radicand := _radicand(op.rhs, place)) is not None:
-            return _product(inner(op.lhs), {(radicand,): 1})
-        case hlo.RsqrtOp():
-            return {(Atom(op.operand, place, inverse_root=True),): 1}
-        case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if moved := _operand_place(op, place):
-            return inner(op.operand, moved)
-        case hlo.AddOp() | hlo.SubtractOp() | hlo.NegOp() if not is_weight or has_inverse_root(value):
-            operands = [inner(operand) for operand in op.operands]
-            signs = {hlo.AddOp: (1, 1), hlo.SubtractOp: (1, -1), hlo.NegOp: (-1,)}[type(op)]
-            return _sum(zip(signs, operands, strict=True))
-    if not is_weight:
-        raise NotPolynomial
-    return {(Atom(value, place),): 1}
+    def of(self, value: ir.Value, place: Place, depth: int) -> Polynomial:
+        if value == self.variable:
+            return self._atom(value, place)
+        is_weight = self.weights.is_weight(value)
+        op = defining_op(value)
+        if depth == 0 or (not is_weight and not isinstance(op, _ARITHMETIC)):
+            raise NotPolynomial
+        match op:
+            case hlo.MulOp():
+                return self._product(self.of(op.lhs, place, depth - 1), self.of(op.rhs, place, depth - 1))
+            case hlo.DivOp() if (radicand := _radicand(op.rhs, place)) is not None:
+                return self._product(self.of(op.lhs, place, depth - 1), self._atom(*radicand, inverse_root=True))
+            case hlo.RsqrtOp():
+                return self._atom(op.operand, place, inverse_root=True)
+            case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if moved := _operand_place(op, place):
+                return self.of(op.operand, moved, depth - 1)
+            case hlo.AddOp() | hlo.SubtractOp() | hlo.NegOp() if not is_weight or has_inverse_root(value):
+                signs = {hlo.AddOp: (1, 1), hlo.SubtractOp: (1, -1), hlo.NegOp: (-1,)}[type(op)]
+                terms = [self.of(operand, place, depth - 1) for operand in op.operands]
+                return _sum(zip(signs, terms, strict=True))
+        if not is_weight:
+            raise NotPolynomial
+        return self._atom(value, place)
+
+    def _atom(self, value: ir.Value, place: Place, inverse_root: bool = False) -> Polynomial:
+        atom = Atom(value, place, inverse_root)
+        self.numbers.setdefault(atom, len(self.numbers))
+        return {(atom,): 1}
+
+    def _product(self, left: Polynomial, right: Polynomial) -> Polynomial:
+        pairs = [((*a, *b), m * n) for a, m in left.items() for b, n in right.items()]
+        return _sum((factor, {tuple(sorted(atoms, key=self.numbers.__getitem__)): 1}) for atoms, factor in pairs)
 
 
 _ARITHMETIC = (hlo.AddOp, hlo.SubtractOp, hlo.MulOp, hlo.DivOp, hlo.NegOp)
@@ -91,15 +104,15 @@ def has_inverse_root(value: ir.Value, depth: int = _DEPTH) -> bool:
     return depth > 0 and isinstance(op, _TRANSPARENT) and any(has_inverse_root(o, depth - 1) for o in op.operands)
 
 
-def _radicand(divisor: ir.Value, place: Place) -> Atom | None:
-    """``v`` where ``divisor`` is ``sqrt(v)``, broadcast or not."""
+def _radicand(divisor: ir.Value, place: Place) -> tuple[ir.Value, Place] | None:
+    """``v``, and where it lies, where ``divisor`` is ``sqrt(v)``, broadcast or not."""
     op = defining_op(divisor)
     while isinstance(op, hlo.BroadcastInDimOp | hlo.ReshapeOp | hlo.ConvertOp):
         moved = _operand_place(op, place)
         if moved is None:
             return None
         place, op = moved, defining_op(op.operand)
-    return Atom(op.operand, place, inverse_root=True) if isinstance(op, hlo.SqrtOp) else None
+    return (op.operand, place) if isinstance(op, hlo.SqrtOp) else None
 
 
 def _operand_place(op: ir.OpView, place: Place) -> Place | None:
@@ -124,15 +137,6 @@ def _sum(terms: Iterable[tuple[int, Polynomial]]) -> Polynomial:
         for monomial, coefficient in polynomial.items():
             total[monomial] = total.get(monomial, 0) + sign * coefficient
     return {monomial: coefficient for monomial, coefficient in total.items() if coefficient != 0}
-
-
-def _product(left: Polynomial, right: Polynomial) -> Polynomial:
-    products = [({(*a, *b): m * n}) for a, m in left.items() for b, n in right.items()]
-    return _sum((1, {_sorted(monomial): factor for monomial, factor in product.items()}) for product in products)
-
-
-def _sorted(monomial: Monomial) -> Monomial:
-    return tuple(sorted(monomial, key=lambda atom: (hash(atom.value), atom.place != (), atom.inverse_root)))
 
 
 def without(monomial: Monomial, factors: Monomial) -> Monomial | None:

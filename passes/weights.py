@@ -14,7 +14,30 @@ from stablenorm.passes.rewriting import operations
 
 WEIGHT = "stablenorm.weight"
 # Not a function of the operands alone, or not ours to move.
-_OPAQUE = frozenset({"stablehlo.custom_call", "stablehlo.rng", "stablehlo.optimization_barrier", "stablehlo.composite"})
+_OPAQUE = frozenset(
+    f"stablehlo.{name}"
+    for name in [
+        "after_all",
+        "all_gather",
+        "all_reduce",
+        "all_to_all",
+        "collective_broadcast",
+        "collective_permute",
+        "composite",
+        "create_token",
+        "custom_call",
+        "infeed",
+        "optimization_barrier",
+        "outfeed",
+        "partition_id",
+        "recv",
+        "reduce_scatter",
+        "replica_id",
+        "rng",
+        "rng_bit_generator",
+        "send",
+    ]
+)
 
 
 def weight_names(function: func.FuncOp) -> list[str | None]:

@@ -24,8 +24,10 @@ class InputType:
         return describe(self.dtype, self.shape) if self.shape is not None else f"{self.dtype} of unknown shape"
 
 
-def resolve_shapes(inputs: Sequence[InputType], input_shape: InputShape | None) -> tuple[TensorSpec, ...]:
-    """The inputs with every size known; an unknown first size becomes 1.
+def resolve_shapes(
+    inputs: Sequence[InputType], input_shape: InputShape | None, batch: int | None = 1
+) -> tuple[TensorSpec, ...]:
+    """The inputs with every size known; an unknown first size becomes ``batch``, unless that is None.
 
     ``input_shape`` is one shape (one input), one shape for each input in order, or shapes by input name.
 
@@ -33,12 +35,12 @@ def resolve_shapes(inputs: Sequence[InputType], input_shape: InputShape | None) 
         StablenormError: a size stays unknown, or a given shape contradicts the model.
     """
     given = _by_name(inputs, input_shape)
-    return tuple(_resolve(declared, given.get(declared.name)) for declared in inputs)
+    return tuple(_resolve(declared, given.get(declared.name), batch) for declared in inputs)
 
 
 def has_open_batch(inputs: Sequence[InputType]) -> bool:
     """Whether the model leaves the first size of every input open."""
-    return all(declared.shape and declared.shape[0] is None for declared in inputs)
+    return bool(inputs) and all(declared.shape and declared.shape[0] is None for declared in inputs)
 
 
 def _by_name(inputs: Sequence[InputType], input_shape: InputShape | None) -> dict[str, Shape]:
@@ -69,17 +71,17 @@ def split_shapes(input_shape: Shape | Sequence[Shape]) -> list[Shape]:
     return [[entry for entry in input_shape if not isinstance(entry, Sequence)]]
 
 
-def _resolve(declared: InputType, given: Shape | None) -> TensorSpec:
+def _resolve(declared: InputType, given: Shape | None, batch: int | None) -> TensorSpec:
     if given is not None:
         _check(declared, given)
         return TensorSpec(declared.name, tuple(given), declared.dtype)
     shape = declared.shape
-    if shape is None or any(size is None for size in shape[1:]):
-        raise StablenormError(
-            f"input {declared.name!r}: got {declared}, allowed: every size known but the first (the batch, 1 unless "
-            f"given); {_advice(shape)}"
-        )
-    return TensorSpec(declared.name, tuple(1 if size is None else size for size in shape), declared.dtype)
+    if shape and shape[0] is None:
+        shape = (batch, *shape[1:])
+    if shape is None or None in shape:
+        known = "every size known" if batch is None else f"every size known but the first (the batch, then {batch})"
+        raise StablenormError(f"input {declared.name!r}: got {declared}, allowed: {known}; {_advice(declared.shape)}")
+    return TensorSpec(declared.name, tuple(size for size in shape if size is not None), declared.dtype)
 
 
 def _check(declared: InputType, given: Shape) -> None:

@@ -57,7 +57,7 @@ def from_bytes(
     weights_last(main)
     is_weight = [weight is not None for weight in weight_names(main)]
     declared = [_declared(place, type_) for place, type_ in enumerate(main.type.inputs) if not is_weight[place]]
-    inputs = resolve_shapes(declared, input_shape)
+    inputs = resolve_shapes(declared, input_shape, batch=None)
     if not all(ir.RankedTensorType(type_).has_static_shape for type_ in main.type.inputs):
         refine(module, main, inputs)
     results = main.type.results
