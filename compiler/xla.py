@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import jax
 import jax.export
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.mlir import ir
 
 from stablenorm.compiler.diagnostics import StablenormError, first_line
@@ -40,7 +39,9 @@ def compile_module(module: ir.Module, target: Target) -> Compiled:
         StablenormError: a tensor has no static shape or no NumPy dtype, or XLA refuses the module.
     """
     main = next(function for function in functions(module) if function.name.value == "main")
-    arguments, results = (_specs(types) for types in (main.type.inputs, main.type.results))
+    # Named, because JAX would take another device where the machine has one.
+    device = jax.sharding.SingleDeviceSharding(jax.devices(target.name)[0])
+    arguments, results = (_specs(types, device) for types in (main.type.inputs, main.type.results))
     with jax.enable_x64(True):
         # An export of a stand-in with the same types, into which the module is put: the public way to hand XLA a
         # module of one's own. Every argument is kept, read or not.
@@ -56,12 +57,12 @@ def compile_module(module: ir.Module, target: Target) -> Compiled:
             raise StablenormError(f"XLA cannot compile the module: {first_line(error)}") from error
 
 
-def _specs(types: Sequence[ir.Type]) -> list[jax.ShapeDtypeStruct]:
-    return [_spec(ir.RankedTensorType(type_)) for type_ in types]
+def _specs(types: Sequence[ir.Type], device: jax.sharding.Sharding) -> list[jax.ShapeDtypeStruct]:
+    return [_spec(ir.RankedTensorType(type_), device) for type_ in types]
 
 
-def _spec(type_: ir.RankedTensorType) -> jax.ShapeDtypeStruct:
+def _spec(type_: ir.RankedTensorType, device: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     dtype = dtype_of(type_)
     if dtype is None or not type_.has_static_shape:
         raise StablenormError(f"got a tensor of type {type_}, allowed: static shapes, and element types that NumPy has")
-    return jax.ShapeDtypeStruct(tuple(np.int64(size).item() for size in type_.shape), dtype)
+    return jax.ShapeDtypeStruct(tuple(type_.shape), dtype, sharding=device)

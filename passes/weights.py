@@ -15,28 +15,27 @@ from stablenorm.passes.rewriting import operations
 WEIGHT = "stablenorm.weight"
 # Not a function of the operands alone, or not ours to move.
 _OPAQUE = frozenset(
-    f"stablehlo.{name}"
-    for name in [
-        "after_all",
-        "all_gather",
-        "all_reduce",
-        "all_to_all",
-        "collective_broadcast",
-        "collective_permute",
-        "composite",
-        "create_token",
-        "custom_call",
-        "infeed",
-        "optimization_barrier",
-        "outfeed",
-        "partition_id",
-        "recv",
-        "reduce_scatter",
-        "replica_id",
-        "rng",
-        "rng_bit_generator",
-        "send",
-    ]
+    {
+        "stablehlo.after_all",
+        "stablehlo.all_gather",
+        "stablehlo.all_reduce",
+        "stablehlo.all_to_all",
+        "stablehlo.collective_broadcast",
+        "stablehlo.collective_permute",
+        "stablehlo.composite",
+        "stablehlo.create_token",
+        "stablehlo.custom_call",
+        "stablehlo.infeed",
+        "stablehlo.optimization_barrier",
+        "stablehlo.outfeed",
+        "stablehlo.partition_id",
+        "stablehlo.recv",
+        "stablehlo.reduce_scatter",
+        "stablehlo.replica_id",
+        "stablehlo.rng",
+        "stablehlo.rng_bit_generator",
+        "stablehlo.send",
+    }
 )
 
 
