@@ -6,17 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jax.extend.mlir import ir
-
 from stablenorm.compiler import pipeline, saving
 from stablenorm.compiler.executable import Executable
 from stablenorm.compiler.frontends import import_model
 from stablenorm.compiler.imported import Imported
-from stablenorm.compiler.report import make_report
+from stablenorm.compiler.report import left_over, make_report
 from stablenorm.compiler.signature import Array
 from stablenorm.compiler.targets import find_target, without_folding
-from stablenorm.passes import PassContext, Remark
-from stablenorm.passes.contracts import batch_norms
+from stablenorm.passes import PassContext
 
 Progress = Callable[[str], None]
 Reference = Callable[[Sequence[Array]], list[Array]]
@@ -88,7 +85,7 @@ def build_with_reference(
     def finish(imported: Imported) -> Executable:
         context = PassContext(weights=original.weights)
         pipeline.run(imported.module, text, context, progress=progress)
-        report = make_report([*context.remarks, *_left(imported.module)])
+        report = make_report([*context.remarks, *left_over(imported.module)])
         progress("compiling with XLA")
         return Executable(imported.signature, report, platform, original.weights, imported.module, specialize)
 
@@ -107,13 +104,3 @@ def load(path: str | os.PathLike[str]) -> Executable:
     """
     saved = saving.load(path)
     return Executable(saved.signature, saved.report, find_target(saved.target), saved.weights, saved.module)
-
-
-def _left(module: ir.Module) -> list[Remark]:
-    """Batch norms that no pass of the pipeline touched: XLA expands them."""
-    reason = {
-        "stablehlo.batch_norm_inference": "no pass of the pipeline folds or lowers it",
-        "stablehlo.batch_norm_training": "it normalizes with the statistics of its batch",
-        "stablehlo.batch_norm_grad": "it is a gradient",
-    }
-    return [Remark("compile", "declined", name, reason[kind], where) for kind, name, where in batch_norms(module)]

@@ -7,8 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
+from jax.extend.mlir import ir
+
 from stablenorm.compiler.tables import text_table
 from stablenorm.passes import Remark
+from stablenorm.passes.matching import layer_name, where
+from stablenorm.passes.rewriting import functions, operations
+from stablenorm.passes.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +74,34 @@ def make_report(remarks: Sequence[Remark]) -> Report:
         seen[speaker] = seen.get(speaker, 0) + 1
         rows.setdefault((remark.subject, remark.location, seen[speaker]), _row(remark))
     return Report(tuple(rows.values()))
+
+
+def left_over(module: ir.Module) -> list[Remark]:
+    """Batch norms that stand in the final module: no pass of the pipeline took them, XLA expands them.
+
+    A normalization in training mode with constant scale and offset is not one: TensorFlow writes layer
+    normalization so.
+    """
+    remarks = []
+    for function in functions(module):
+        weights = Weights(function, {})
+        for op in operations(function):
+            reason = _LEFT_OVER.get(op.operation.name)
+            if reason and any(_is_parameter(operand, weights) for operand in op.operands[1:3]):
+                remarks.append(
+                    Remark("compile", "declined", layer_name(op, op.operands[1], weights), reason, where(op))
+                )
+    return remarks
+
+
+_LEFT_OVER = {
+    "stablehlo.batch_norm_inference": "no pass of the pipeline folds or lowers it",
+    "stablehlo.batch_norm_training": "it normalizes with the statistics of its batch",
+}
+
+
+def _is_parameter(value: ir.Value, weights: Weights) -> bool:
+    return not weights.is_weight(value) or weights.is_varied(value)
 
 
 def _row(remark: Remark) -> Row:

@@ -8,9 +8,9 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.matching import layer_name, where
+from stablenorm.passes.matching import where
 from stablenorm.passes.rewriting import functions, operations
-from stablenorm.passes.weights import Weights, weight_names
+from stablenorm.passes.weights import weight_names
 
 
 def no_batch_norm_inference(module: ir.Module) -> str | None:
@@ -35,17 +35,6 @@ def weights_are_prepared(module: ir.Module) -> str | None:
         if function.name.value != "prepare" and any(weight_names(function)):
             return f"@{function.name.value} still takes weights"
     return None
-
-
-def batch_norms(module: ir.Module) -> list[tuple[str, str, str]]:
-    """The batch norm operations in a module: kind, layer and location of each."""
-    kinds = {"stablehlo.batch_norm_inference", "stablehlo.batch_norm_training", "stablehlo.batch_norm_grad"}
-    return [
-        (op.operation.name, layer_name(op, op.operands[1], Weights(function, {})), where(op))
-        for function in functions(module)
-        for op in operations(function)
-        if op.operation.name in kinds
-    ]
 
 
 def _none_of(module: ir.Module, names: set[str]) -> str | None:
