@@ -34,8 +34,7 @@ def _through_broadcast(op: hlo.BroadcastInDimOp, axis: int) -> Vector | None:
     size, inner_shape = shape_of(op.result)[axis], shape_of(op.operand)
     dimensions = integers(op, "broadcast_dimensions")
     if all(inner == 1 for inner in inner_shape):
-        result = ir.RankedTensorType.get([size], tensor_type(op.result).element_type)
-        return lambda: hlo.broadcast_in_dim(result, reshape(op.operand, []), [])
+        return lambda: hlo.broadcast_in_dim(_vector_type(op.result, size), reshape(op.operand, []), [])
     if axis in dimensions and inner_shape[dimensions.index(axis)] == size:
         return channel_vector(op.operand, dimensions.index(axis))
     return None
@@ -47,5 +46,8 @@ def _is_splat(op: hlo.ConstantOp) -> bool:
 
 
 def _filled(value: ir.Value, number: ir.Attribute, size: int) -> ir.Value:
-    result = ir.RankedTensorType.get([size], tensor_type(value).element_type)
-    return hlo.constant(ir.DenseElementsAttr.get_splat(result, number))
+    return hlo.constant(ir.DenseElementsAttr.get_splat(_vector_type(value, size), number))
+
+
+def _vector_type(value: ir.Value, size: int) -> ir.Type:
+    return ir.RankedTensorType.get([size], tensor_type(value).element_type)
