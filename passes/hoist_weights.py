@@ -89,11 +89,11 @@ def _without_repetition(value: ir.Value) -> ir.Value:
 
 
 def _is_hoisted(value: ir.Value, weights: Weights) -> bool:
-    """An argument is passed on. A computed float is, unless it is a constant, or arithmetic on one repeated number."""
-    op = defining_op(value)
-    if op is None:
+    """What is computed from arguments, which ``@main`` loses; of constants, arithmetic on floats that vary."""
+    if weights.names(value):
         return True
-    return is_float(value) and not isinstance(op, hlo.ConstantOp) and weights.is_varied(value)
+    is_constant = isinstance(defining_op(value), hlo.ConstantOp)
+    return is_float(value) and not is_constant and weights.is_varied(value)
 
 
 def _emit_prepare(main: func.FuncOp, weights: Weights, prepared: list[ir.Value]) -> None:
