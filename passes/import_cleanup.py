@@ -1,7 +1,7 @@
 """import-cleanup: whatever a frontend wrote becomes plain StableHLO in one function.
 
 Private helpers and composites are inlined, ``mhlo.copy`` (TensorFlow wraps results in it; XLA's GPU plugin refuses
-it) is dropped, deprecated operations and CHLO become StableHLO, and reshapes that change nothing go.
+it) is dropped, deprecated operations, CHLO and ``mhlo.erf`` become StableHLO, and reshapes that change nothing go.
 
 Before::
 
@@ -39,13 +39,25 @@ class ImportCleanup(Pass):
         _inline_calls(module)
         for function in functions(module):
             for op in operations(function):
-                if op.operation.name == "mhlo.copy":
-                    op.results[0].replace_all_uses_with(op.operands[0])
-                    op.operation.erase()
-        run_mlir(
-            module,
-            "symbol-dce,func.func(stablehlo-legalize-deprecated-ops,chlo-legalize-to-stablehlo),canonicalize,cse",
-        )
+                _replace_mhlo(op)
+        # Deprecated operations without a successor stay: stablehlo.rng is what TensorFlow writes for random numbers.
+        deprecated = "stablehlo-legalize-deprecated-ops{fail-on-unused=false}"
+        run_mlir(module, f"symbol-dce,func.func({deprecated},chlo-legalize-to-stablehlo),canonicalize,cse")
+
+
+def _replace_mhlo(op: ir.OpView) -> None:
+    """What TensorFlow writes in the MHLO dialect: copies, and the error function, which CHLO has too."""
+    match op.operation.name:
+        case "mhlo.copy":
+            value = op.operands[0]
+        case "mhlo.erf":
+            place = ir.InsertionPoint(op)
+            types = [result.type for result in op.results]
+            value = ir.Operation.create("chlo.erf", types, list(op.operands), loc=op.location, ip=place).results[0]
+        case _:
+            return
+    op.results[0].replace_all_uses_with(value)
+    op.operation.erase()
 
 
 def _inline_calls(module: ir.Module) -> None:
