@@ -25,9 +25,27 @@ def test_a_number_added_to_every_channel_alike(check: Check) -> None:
     x = tf_keras.Input((7, 7, 3))
     y = layers.Rescaling(1.0, offset=-2.0)(layers.Conv2D(4, 3, use_bias=False)(x))
     check(tf_keras.Model(x, layers.BatchNormalization()(y)), normal(1, 7, 7, 3), folds=(0, 1))
-    check(
-        tf_keras.Model(x, layers.BatchNormalization()(layers.Conv2D(4, 3)(x) + 3.0)), normal(1, 7, 7, 3), folds=(1, 1)
-    )
+    y = layers.Conv2D(4, 3)(x) + 3.0
+    check(tf_keras.Model(x, layers.BatchNormalization()(y)), normal(1, 7, 7, 3), folds=(1, 1))
+
+
+class Signs(layers.Layer):
+    """Asks of each weight whether it is positive: arithmetic on weights that does not end in floats."""
+
+    def build(self, shape: Any) -> None:
+        self.switch = self.add_weight(name="switch", shape=shape[-1:])
+
+    def call(self, x: Any) -> Any:
+        return tf.where(self.switch > 0, x, -x)
+
+
+def test_comparisons_of_weights(check: Check) -> None:
+    x = tf_keras.Input((6,))
+    model = tf_keras.Model(x, Signs()(layers.BatchNormalization()(layers.Dense(8)(x))))
+    executable = check(model, normal(1, 6), folds=(1, 1))
+    signs = executable.weights["signs/switch"] > 0
+    assert signs.any()
+    assert not signs.all()
 
 
 def test_random_numbers_are_drawn_at_each_call() -> None:
