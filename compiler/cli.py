@@ -9,20 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from stablenorm.compiler.diagnostics import StablenormError
+from stablenorm.compiler.diagnostics import StablenormError, exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0; 1 where `check` finds a mismatch; 2 after one line that says what was wrong."""
     options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning
-    try:
-        return int(options.command(options))
-    except StablenormError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(lambda: int(options.command(options)))
 
 
 def _compile(options: argparse.Namespace) -> int:
@@ -120,43 +114,69 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="stablenorm", description="Compiles models with their batch norms folded, by XLA."
+        prog="stablenorm",
+        description="Folds the batch norms of a model into the weights beside them, and compiles it by XLA.",
+        epilog="""
+examples:
+  stablenorm demo                            fold MobileNetV2 and compare it with tf_keras
+  stablenorm check model.keras               what became of each batch norm; are the outputs the framework's?
+  stablenorm compile model.keras -o out      the same model as a folder
+  stablenorm run out --input x.npy --output y.npy
+""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    compile_ = commands.add_parser("compile", help="compile a model into a folder")
+    compile_ = _command(commands, "compile", "compile a model into a folder")
     _add_model(compile_)
     compile_.add_argument("-o", "--output", required=True, metavar="OUT", help="the folder to write")
     compile_.set_defaults(command=_compile)
 
-    run = commands.add_parser("run", help="run a compiled model")
+    run = _command(commands, "run", "run a compiled model on arrays in .npy files")
     run.add_argument("folder", metavar="OUT", help="a folder written by `stablenorm compile`")
     run.add_argument("--input", action="append", required=True, metavar="X.npy", help="once for each input, in order")
     run.add_argument("--output", required=True, metavar="Y.npy", help=".npy for one output, .npz for several")
     run.set_defaults(command=_run)
 
-    check = commands.add_parser("check", help="compile a model and compare its outputs with the framework's own")
+    check = _command(
+        commands,
+        "check",
+        "compile a model and compare its outputs with the framework's own; exit code 1 if they differ",
+    )
     _add_model(check)
-    check.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    check.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
     check.set_defaults(command=_check)
 
-    demo = commands.add_parser("demo", help="fold and check a model of tf_keras.applications with random weights")
+    demo = _command(commands, "demo", "fold and check a model of tf_keras.applications with random weights")
     demo.add_argument("--model", default="MobileNetV2", help="its name in tf_keras.applications (default MobileNetV2)")
     demo.add_argument("--size", type=int, default=224, help="height and width of the image (default 224)")
     demo.set_defaults(command=_demo)
     return parser
 
 
+def _command(commands: Any, name: str, does: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    return parser
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras, .h5, .mlir or .mlirbc file, or a SavedModel folder")
     parser.add_argument(
-        "--input-shape", action="append", default=[], metavar="[NAME=]SIZES", help="such as 1,224,224,3; once per input"
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="[NAME=]SIZES",
+        help="sizes that the model leaves open, such as 1,224,224,3; once for each input",
     )
-    parser.add_argument("--target", default="cpu", help="where it will run (default cpu)")
-    parser.add_argument("--passes", metavar="PIPELINE", help="a pipeline instead of the target's own")
-    parser.add_argument("--no-fold", action="store_true", help="keep every batch norm")
+    parser.add_argument("--target", default="cpu", help="where it will run: cpu, the default")
+    parser.add_argument(
+        "--passes",
+        metavar="PIPELINE",
+        help="the passes to run, instead of the target's own; stablenorm-opt --help lists them",
+    )
+    parser.add_argument("--no-fold", action="store_true", help="keep every batch norm, to compare")
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file: values for a StableHLO file's weights")
-    parser.add_argument("--signature", help="which signature of a SavedModel")
+    parser.add_argument("--signature", metavar="NAME", help="which signature of a SavedModel (default serving_default)")
 
 
 if __name__ == "__main__":

@@ -12,14 +12,15 @@ import numpy as np
 from stablenorm.compiler.check import compare, table
 from stablenorm.compiler.compile import build_with_reference
 from stablenorm.compiler.diagnostics import StablenormError
-from stablenorm.compiler.frontends.tensorflow_runtime import import_tf_keras
+from stablenorm.compiler.frontends.tensorflow_runtime import import_tf_keras, quiet_stderr
 
 
 def run(name: str, size: int, progress: Callable[[str], None]) -> tuple[str, bool]:
     """What the demo prints, and whether the outputs agree."""
     progress(f"building {name}")
-    model = _application(name, size)
-    randomize(model)
+    with quiet_stderr():
+        model = _application(name, size)
+        randomize(model)
     start = time.perf_counter()
     executable, reference = build_with_reference(model, input_shape=(1, size, size, 3), progress=progress)
     seconds = time.perf_counter() - start

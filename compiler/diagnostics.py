@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+
 
 class StablenormError(ValueError):
     """A mistake in what stablenorm was given. The message is complete: it needs no traceback to be understood.
@@ -17,3 +21,19 @@ def first_line(error: BaseException) -> str:
         lines = lines[1:]
     text = lines[0].removeprefix("error: ") if lines else type(error).__name__
     return text if len(text) <= 400 else text[:397] + "..."
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Runs a command for the shell: its own exit code; 2 after one line on standard error that says what was wrong."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except StablenormError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nothing more can be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    return code

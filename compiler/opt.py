@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from stablenorm.compiler import pipeline
-from stablenorm.compiler.diagnostics import StablenormError
+from stablenorm.compiler.diagnostics import StablenormError, exit_code
 from stablenorm.compiler.stablehlo_io import read_module
 from stablenorm.passes import PASSES, PassContext, make_context
 
@@ -18,15 +21,22 @@ _SEPARATOR = b"// -----"
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, or 2 after one line on standard error that says what was wrong."""
     options = _parser().parse_args(arguments)
-    try:
-        name, data = _read(options.file)
-        chunks = data.split(_SEPARATOR) if options.split_input_file else [data]
-        texts = [_optimize(chunk, name, options, single=len(chunks) == 1) for chunk in chunks]
-    except StablenormError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    name, data = _read(options.file)
+    chunks = _split(data) if options.split_input_file else [data]
+    texts = [_optimize(chunk, name, options, single=len(chunks) == 1) for chunk in chunks]
     sys.stdout.write("// -----\n".join(texts))
     return 0
+
+
+def _split(data: bytes) -> list[bytes]:
+    """The parts of a file, each behind as many empty lines as stand before it: line numbers stay the file's."""
+    parts = data.split(_SEPARATOR)
+    lines = itertools.accumulate((part.count(b"\n") for part in parts), initial=0)
+    return [b"\n" * before + part for before, part in zip(lines, parts, strict=False)]
 
 
 def _optimize(data: bytes, name: str, options: argparse.Namespace, *, single: bool) -> str:
@@ -35,7 +45,8 @@ def _optimize(data: bytes, name: str, options: argparse.Namespace, *, single: bo
     pipeline.run(module, options.passes, context, source=name if single and name != "<stdin>" else None)
     if options.explain:
         for remark in context.remarks:
-            print(remark, file=sys.stderr)
+            place = re.sub(r"^-(?=:\d)", name, remark.location)  # MLIR calls every text "-"
+            print(dataclasses.replace(remark, location=place), file=sys.stderr)
     return str(module.operation.get_asm(enable_debug_info=options.locations))
 
 
@@ -52,16 +63,29 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stablenorm-opt",
         description="Runs passes on StableHLO (text, bytecode or portable artifact) and prints the result.",
-        epilog=f"Passes of stablenorm: {', '.join(pass_.name for pass_ in PASSES)}. MLIR's own may stand among them.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", nargs="?", default="-", help="a file; - or nothing: standard input")
-    parser.add_argument("--passes", default="", metavar="PIPELINE", help='such as "fold-batch-norm,canonicalize,cse"')
+    parser.add_argument(
+        "--passes",
+        default="",
+        metavar="PIPELINE",
+        help='such as "fold-batch-norm,canonicalize"; none: only reads, verifies and prints',
+    )
     parser.add_argument("--explain", action="store_true", help="say on standard error what was folded, or why not")
     parser.add_argument(
-        "--split-input-file", action="store_true", help="treat parts between // ----- as files of their own"
+        "--split-input-file",
+        action="store_true",
+        help="treat the parts between lines of // ----- as files of their own",
     )
-    parser.add_argument("--locations", action="store_true", help="print locations")
+    parser.add_argument("--locations", action="store_true", help="print the operations' locations too")
     return parser
+
+
+def _epilog() -> str:
+    passes = "\n".join(f"  {pass_.name:18}{(pass_.__doc__ or '').splitlines()[0].replace('`', '')}" for pass_ in PASSES)
+    return f"passes, in the order of the default pipeline (MLIR's own, such as canonicalize, go too):\n{passes}"
 
 
 if __name__ == "__main__":

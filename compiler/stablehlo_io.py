@@ -28,7 +28,8 @@ def read_module(data: bytes, name: str, context: ir.Context) -> ir.Module:
             f"{name}: got neither text nor MLIR bytecode, allowed: StableHLO in one of them"
         ) from None
     except (ir.MLIRError, ValueError) as error:
-        raise StablenormError(f"{name}: got no valid StableHLO module: {first_line(error)}") from error
+        told = first_line(error).replace('"-":', "line ")  # MLIR calls every text "-"
+        raise StablenormError(f"{name}: got no valid StableHLO module: {told}") from error
 
 
 def portable_artifact(module: ir.Module) -> bytes:
