@@ -35,7 +35,7 @@ from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.building import is_float, product, shape_of
 from stablenorm.passes.contracts import weights_are_prepared
 from stablenorm.passes.matching import defining_op
-from stablenorm.passes.rewriting import copy_with, functions, operations, sweep
+from stablenorm.passes.rewriting import copy_with, functions, sweep
 from stablenorm.passes.weights import WEIGHT, Weights, weight_names
 
 PREPARED = "stablenorm.prepared"
@@ -66,14 +66,26 @@ class HoistWeights(Pass):
 def _frontier(main: func.FuncOp, weights: Weights) -> list[ir.Value]:
     """The weight values that other operations read, each once, in the order of their first use."""
     found: dict[ir.Value, None] = {}
-    for op in operations(main)[1:]:
-        if _is_weight_arithmetic(op, weights):
-            continue
+    for op in _split(main, weights)[1]:
         for operand in op.operands:
             value = _without_repetition(operand)
             if weights.is_weight(value) and _is_hoisted(value, weights):
                 found[value] = None
     return list(found)
+
+
+def _split(main: func.FuncOp, weights: Weights) -> tuple[list[ir.OpView], list[ir.OpView]]:
+    """The operations that are arithmetic on weights, and all others; inner regions too, but none of the first kind's."""
+    arithmetic: list[ir.OpView] = []
+    others: list[ir.OpView] = []
+
+    def visit(operation: ir.Operation) -> ir.WalkResult:
+        is_arithmetic = _is_weight_arithmetic(operation.opview, weights)
+        (arithmetic if is_arithmetic else others).append(operation.opview)
+        return ir.WalkResult.SKIP if is_arithmetic else ir.WalkResult.ADVANCE
+
+    main.walk(visit, ir.WalkOrder.PRE_ORDER)
+    return arithmetic, others
 
 
 def _is_weight_arithmetic(op: ir.OpView, weights: Weights) -> bool:
@@ -103,9 +115,8 @@ def _emit_prepare(main: func.FuncOp, weights: Weights, prepared: list[ir.Value])
     prepare.arg_attrs = ir.ArrayAttr.get([_named(WEIGHT, name) for name in arguments.values()])
     block = prepare.add_entry_block()
     values: dict[ir.Value, ir.Value] = dict(zip(arguments, block.arguments, strict=True))
-    for op in main.entry_block.operations:
-        if _is_weight_arithmetic(op, weights):
-            copy_with(op, values, ir.InsertionPoint(block))
+    for op in _split(main, weights)[0]:
+        copy_with(op, values, ir.InsertionPoint(block))
     func.ReturnOp([values[value] for value in prepared], ip=ir.InsertionPoint(block))
 
 
