@@ -146,6 +146,7 @@ def _form(x: ir.Value, polynomial: Polynomial) -> Form | None:
         len(x_term) - len(factors) != 1
         or len(roots) != 1
         or not mean
+        or any(atom.inverse_root for atom in mean)
         or one != 1
         or {abs(mean_sign), abs(offset_sign)} != {1}
     ):
