@@ -66,6 +66,8 @@ def into_convolution(op: hlo.ConvolutionOp, axis: int, weights: Weights) -> Plan
         return NoMatch("it normalizes along a dimension of the convolution that is not its output features")
     if not weights.is_weight(op.rhs):
         return NoMatch("the convolution's kernel depends on the model's inputs")
+    if not _can_hold_a_scale(op.rhs):
+        return NoMatch(f"the convolution's kernel is of a type that is too coarse to be scaled: {op.rhs.type}")
 
     def act(scale: ir.Value) -> Scaled:
         kernel = scaled_weight(op.rhs, scale, numbers.kernel_output_feature_dimension)
@@ -92,6 +94,8 @@ def into_dot_general(op: hlo.DotGeneralOp, axis: int, weights: Weights) -> Plan 
     if axis not in origins:
         return NoMatch("it normalizes along a dimension of the dot_general that its weight does not have")
     weight = op.operands[side]
+    if not _can_hold_a_scale(weight):
+        return NoMatch(f"the weight of the dot_general is of a type that is too coarse to be scaled: {weight.type}")
 
     def act(scale: ir.Value) -> Scaled:
         scaled = scaled_weight(weight, scale, origins[axis])
@@ -159,6 +163,11 @@ def _through_move(op: ir.OpView, inner_axis: int, weights: Weights) -> Plan | No
         return dataclasses.replace(scaled, value=_with_operand(op, 0, scaled.value))
 
     return Plan(inner.into, act)
+
+
+def _can_hold_a_scale(weight: ir.Value) -> bool:
+    """Integers and eight-bit floats are quantized: rounding a scaled one to its type again would lose digits."""
+    return is_float(weight) and ir.FloatType(tensor_type(weight).element_type).width >= 16
 
 
 def scaled_weight(weight: ir.Value, scale: ir.Value, axis: int) -> ir.Value:

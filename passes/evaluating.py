@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from jax.extend.mlir import ir
 
@@ -37,14 +36,18 @@ def _integers(op: ir.OpView, name: str) -> list[int]:
 
 
 def _constant(op: ir.OpView) -> Array:
-    attribute = op.attributes["value"]
     dtype = _dtype(op)
+    try:
+        return _elements(op, op.attributes["value"], dtype)
+    except (TypeError, ValueError):  # what the bindings cannot read: bfloat16, float8, complex elements, resources
+        raise Unknown from None
+
+
+def _elements(op: ir.OpView, attribute: ir.Attribute, dtype: np.dtype[Any]) -> Array:
     if isinstance(attribute, ir.DenseElementsAttr):
         elements = ir.DenseElementsAttr(attribute)
         if elements.is_splat:
             return np.full(_shape(op), _scalar(elements.get_splat_value()), dtype)
-    if dtype == np.dtype(ml_dtypes.bfloat16) or dtype == np.dtype(np.bool_):
-        raise Unknown
     return np.array(attribute, dtype=dtype).reshape(_shape(op))
 
 

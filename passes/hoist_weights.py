@@ -75,7 +75,7 @@ def _frontier(main: func.FuncOp, weights: Weights) -> list[ir.Value]:
 
 
 def _split(main: func.FuncOp, weights: Weights) -> tuple[list[ir.OpView], list[ir.OpView]]:
-    """The operations that are arithmetic on weights, and all others; inner regions too, but none of the first kind's."""
+    """The operations that are arithmetic on weights, and the others; inner regions too, except the former's."""
     arithmetic: list[ir.OpView] = []
     others: list[ir.OpView] = []
 

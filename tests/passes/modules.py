@@ -1,4 +1,4 @@
-"""Modules of the tests: parsed, cut to one function, given random numbers, run by XLA and by StableHLO's interpreter."""
+"""Modules of the tests: parsed, cut to one function, given random numbers, run by XLA and by the interpreter."""
 
 from __future__ import annotations
 
