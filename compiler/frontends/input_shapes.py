@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, SupportsIndex
 
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.signature import TensorSpec, describe
 
-Shape = Sequence[int]
+Shape = Sequence[int | None]
 InputShape = Shape | Sequence[Shape] | Mapping[str, Shape]
 
 
@@ -29,18 +30,24 @@ def resolve_shapes(
 ) -> tuple[TensorSpec, ...]:
     """The inputs with every size known; an unknown first size becomes ``batch``, unless that is None.
 
-    ``input_shape`` is one shape (one input), one shape for each input in order, or shapes by input name.
+    ``input_shape`` is one shape (one input), one shape for each input in order, or shapes by input name. A size of None
+    in it is as the model declares it.
 
     Raises:
         StablenormError: a size stays unknown, or a given shape contradicts the model.
     """
+    return tuple(_resolve(declared, batch) for declared in _narrowed(inputs, input_shape))
+
+
+def has_open_batch(inputs: Sequence[InputType], input_shape: InputShape | None) -> bool:
+    """Whether the model and ``input_shape`` leave the first size of every input open."""
+    return bool(inputs) and all(each.shape and each.shape[0] is None for each in _narrowed(inputs, input_shape))
+
+
+def _narrowed(inputs: Sequence[InputType], input_shape: InputShape | None) -> list[InputType]:
+    """The inputs with the sizes that ``input_shape`` gives."""
     given = _by_name(inputs, input_shape)
-    return tuple(_resolve(declared, given.get(declared.name), batch) for declared in inputs)
-
-
-def has_open_batch(inputs: Sequence[InputType]) -> bool:
-    """Whether the model leaves the first size of every input open."""
-    return bool(inputs) and all(declared.shape and declared.shape[0] is None for declared in inputs)
+    return [_narrow(declared, given.get(declared.name)) for declared in inputs]
 
 
 def _by_name(inputs: Sequence[InputType], input_shape: InputShape | None) -> dict[str, Shape]:
@@ -63,18 +70,32 @@ def _by_name(inputs: Sequence[InputType], input_shape: InputShape | None) -> dic
     return dict(zip(names, shapes, strict=True))
 
 
-def split_shapes(input_shape: Shape | Sequence[Shape]) -> list[Shape]:
+def split_shapes(input_shape: Any) -> list[Shape]:
     """One shape as a list of one; several shapes as they are."""
-    shapes = [entry for entry in input_shape if isinstance(entry, Sequence)]
-    if shapes and len(shapes) == len(input_shape):
-        return shapes
-    return [[entry for entry in input_shape if not isinstance(entry, Sequence)]]
+    if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
+        raise StablenormError(f"input_shape: got {input_shape!r}, allowed: a shape such as (1, 224, 224, 3)")
+    entries = list(input_shape)
+    if entries and all(isinstance(entry, Sequence) for entry in entries):
+        return entries
+    return [entries]
 
 
-def _resolve(declared: InputType, given: Shape | None, batch: int | None) -> TensorSpec:
-    if given is not None:
-        _check(declared, given)
-        return TensorSpec(declared.name, tuple(given), declared.dtype)
+def _narrow(declared: InputType, given: Sequence[Any] | None) -> InputType:
+    if given is None:
+        return declared
+    sizes = all(size is None or (isinstance(size, SupportsIndex) and int(size) > 0) for size in given)
+    known = (None,) * len(given) if declared.shape is None else declared.shape
+    fits = len(given) == len(known) and all(a in (None, b) or b is None for a, b in zip(known, given, strict=True))
+    if not (sizes and fits):
+        raise StablenormError(
+            f"input {declared.name!r}: got the shape {tuple(given)}, allowed: {declared} with positive sizes; "
+            f"{_advice(declared.shape)}"
+        )
+    shape = tuple(a if b is None else int(b) for a, b in zip(known, given, strict=True))
+    return dataclasses.replace(declared, shape=shape)
+
+
+def _resolve(declared: InputType, batch: int | None) -> TensorSpec:
     shape = declared.shape
     if shape and shape[0] is None:
         shape = (batch, *shape[1:])
@@ -82,19 +103,6 @@ def _resolve(declared: InputType, given: Shape | None, batch: int | None) -> Ten
         known = "every size known" if batch is None else f"every size known but the first (the batch, then {batch})"
         raise StablenormError(f"input {declared.name!r}: got {declared}, allowed: {known}; {_advice(declared.shape)}")
     return TensorSpec(declared.name, tuple(size for size in shape if size is not None), declared.dtype)
-
-
-def _check(declared: InputType, given: Shape) -> None:
-    sizes = all(size > 0 for size in given)
-    fits = declared.shape is None or (
-        len(given) == len(declared.shape)
-        and all(known in (None, size) for known, size in zip(declared.shape, given, strict=True))
-    )
-    if not (sizes and fits):
-        raise StablenormError(
-            f"input {declared.name!r}: got the shape {tuple(given)}, allowed: {declared} with positive sizes; "
-            f"{_advice(declared.shape)}"
-        )
 
 
 def _advice(shape: tuple[int | None, ...] | None) -> str:

@@ -54,6 +54,9 @@ def _from_input_layers(model: Any) -> KerasInputs:
     names = unique_names(by_tensor[id(leaf)] for leaf in leaves)
     specs = [_checked(leaf.type_spec) for leaf in leaves]
     types = tuple(_input_type(name, spec, spec.dtype.name) for name, spec in zip(names, specs, strict=True))
+    # A Sequential model that was told no shape notes the batch size of its first call, and takes others all the same.
+    if not getattr(model, "_has_explicit_input_shape", True):
+        types = tuple(dataclasses.replace(kind, shape=(None, *(kind.shape or ())[1:])) for kind in types)
     return KerasInputs((model.input,), {}, types)
 
 
@@ -102,12 +105,8 @@ class _Leaf:
 def _with_leaves(shapes: Any) -> Any:
     if isinstance(shapes, Mapping):
         return {key: _Leaf(tuple(shape)) for key, shape in shapes.items()}
-    split = split_shapes(tuple(shapes))
-    return (
-        _Leaf(tuple(shapes))
-        if len(split) == 1 and not isinstance(shapes[0], Sequence)
-        else [_Leaf(tuple(shape)) for shape in split]
-    )
+    split = [_Leaf(tuple(shape)) for shape in split_shapes(shapes)]
+    return split if isinstance(shapes[0], Sequence) else split[0]
 
 
 def _is_tensor(value: Any) -> bool:

@@ -64,7 +64,7 @@ def from_saved_model(
     taken = [argument for argument in entry.arguments if _has_tensor(argument)]
     tree = flatten((*taken, entry.keywords) if entry.keywords else tuple(taken), [])
     labels = functools.partial(variable_labels, entry.concrete.graph.variables)
-    open_batch = input_shape is None and has_open_batch(types)
+    open_batch = has_open_batch(types, input_shape)
     return import_model(TensorFlowModel(call, specs, tree, labels, open_batch=open_batch))
 
 

@@ -48,7 +48,7 @@ def from_model(model: Any, input_shape: InputShape | None = None) -> Imported:
     def output_names() -> list[str]:
         return list(model.output_names or ())
 
-    open_batch = input_shape is None and has_open_batch(declared.types)
+    open_batch = has_open_batch(declared.types, input_shape)
     return import_model(TensorFlowModel(call, specs, declared.tree, labels, output_names, open_batch))
 
 
