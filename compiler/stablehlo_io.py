@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
@@ -27,8 +30,8 @@ def read_module(data: bytes, name: str, context: ir.Context) -> ir.Module:
         raise StablenormError(
             f"{name}: got neither text nor MLIR bytecode, allowed: StableHLO in one of them"
         ) from None
-    except (ir.MLIRError, ValueError) as error:
-        told = first_line(error).replace('"-":', "line ")  # MLIR calls every text "-"
+    except (ir.MLIRError, ValueError, MemoryError) as error:
+        told = first_line(error).replace('"-":0:0: ', "").replace('"-":', "line ")  # MLIR calls every text "-"
         raise StablenormError(f"{name}: got no valid StableHLO module: {told}") from error
 
 
@@ -48,6 +51,24 @@ def copy_module(module: ir.Module) -> ir.Module:
 def _read_bytecode(data: bytes, context: ir.Context) -> ir.Module:
     producer = data[4:].split(b"\0", 1)[0]
     if b"StableHLO" in producer:
-        return hlo.deserialize_portable_artifact(context, data)
+        return _read_portable_artifact(data, context)
     with context:
         return ir.Module.parse(data, context)
+
+
+def _read_portable_artifact(data: bytes, context: ir.Context) -> ir.Module:
+    """Reading prints what is wrong instead of raising it: the first diagnostic becomes the error."""
+    told: list[str] = []
+
+    def hold(diagnostic: ir.Diagnostic) -> bool:
+        with contextlib.suppress(RuntimeError):  # broken bytes in it
+            told.append(diagnostic.message)
+        return True
+
+    handler: Any = context.attach_diagnostic_handler(hold)
+    try:
+        return hlo.deserialize_portable_artifact(context, data)
+    except ValueError as error:
+        raise ValueError(*told[:1] or error.args) from error
+    finally:
+        handler.detach()
