@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from stablenorm.compiler.diagnostics import StablenormError, exit_code
+from stablenorm.compiler.diagnostics import ArgumentParser, StablenormError, exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,8 +112,8 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="stablenorm",
         description="Folds the batch norms of a model into the weights beside them, and compiles it by XLA.",
         epilog="""

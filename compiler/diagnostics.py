@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class StablenormError(ValueError):
@@ -37,3 +39,10 @@ def exit_code(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, without the usage above it. Subparsers are of this class."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stablenorm.compiler import pipeline
-from stablenorm.compiler.diagnostics import StablenormError, exit_code
+from stablenorm.compiler.diagnostics import ArgumentParser, StablenormError, exit_code
 from stablenorm.compiler.stablehlo_io import read_module
 from stablenorm.passes import PASSES, PassContext, make_context
 
@@ -59,8 +59,8 @@ def _read(file: str) -> tuple[str, bytes]:
         raise StablenormError(f"{file}: {error.strerror}; pass a StableHLO file, or - for standard input") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="stablenorm-opt",
         description="Runs passes on StableHLO (text, bytecode or portable artifact) and prints the result.",
         epilog=_epilog(),
