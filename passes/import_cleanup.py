@@ -39,16 +39,18 @@ class ImportCleanup(Pass):
         _inline_calls(module)
         for function in functions(module):
             for op in operations(function):
-                _replace_mhlo(op)
+                _replace(op)
         # Deprecated operations without a successor stay: stablehlo.rng is what TensorFlow writes for random numbers.
         deprecated = "stablehlo-legalize-deprecated-ops{fail-on-unused=false}"
         run_mlir(module, f"symbol-dce,func.func({deprecated},chlo-legalize-to-stablehlo),canonicalize,cse")
 
 
-def _replace_mhlo(op: ir.OpView) -> None:
-    """What TensorFlow writes in the MHLO dialect: copies, and the error function, which CHLO has too."""
+def _replace(op: ir.OpView) -> None:
+    """Reshapes to the same shape, and what TensorFlow writes in MHLO: copies, an error function that CHLO has too."""
     match op.operation.name:
         case "mhlo.copy":
+            value = op.operands[0]
+        case "stablehlo.reshape" if op.operands[0].type == op.results[0].type:
             value = op.operands[0]
         case "mhlo.erf":
             place = ir.InsertionPoint(op)
@@ -72,7 +74,7 @@ def _inline_calls(module: ir.Module) -> None:
             raise ValueError(f"@{name} calls itself: a recursive function cannot be inlined")
         for op in operations(callees[name]):
             callee = _callee(op)
-            if callee is not None:
+            if callee in callees:
                 inline_into(callee, (*path, name))
                 _inline(op, callees[callee])
         done.add(name)
@@ -84,7 +86,7 @@ def _inline_calls(module: ir.Module) -> None:
 def _callee(op: ir.OpView) -> str | None:
     if isinstance(op, func.CallOp):
         return ir.FlatSymbolRefAttr(op.attributes["callee"]).value
-    if isinstance(op, hlo.CompositeOp):
+    if op.operation.name == hlo.CompositeOp.OPERATION_NAME:  # by name: `hlo` exports a subclass, which no op is one of
         return ir.FlatSymbolRefAttr(op.attributes["decomposition"]).value
     return None
 
