@@ -21,10 +21,12 @@ func.func @plain(
     %offset: tensor<4xf32> {stablenorm.weight = "plain/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "plain/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "plain/variance"}) -> tensor<1x5x5x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {pad = [[1, 1], [1, 1]]}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {pad = [[1, 1], [1, 1]]}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x5x5x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x5x5x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x5x5x4xf32>
   return %y : tensor<1x5x5x4xf32>
 }
@@ -47,10 +49,12 @@ func.func @grouped(
     %offset: tensor<6xf32> {stablenorm.weight = "grouped/offset"},
     %mean: tensor<6xf32> {stablenorm.weight = "grouped/mean"},
     %variance: tensor<6xf32> {stablenorm.weight = "grouped/variance"}) -> tensor<1x3x3x6xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 2 : i64}
     : (tensor<1x5x5x4xf32>, tensor<3x3x2x6xf32>) -> tensor<1x3x3x6xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x3x3x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<1x3x3x6xf32>
   return %y : tensor<1x3x3x6xf32>
 }
@@ -73,10 +77,12 @@ func.func @depthwise(
     %offset: tensor<3xf32> {stablenorm.weight = "depthwise/offset"},
     %mean: tensor<3xf32> {stablenorm.weight = "depthwise/mean"},
     %variance: tensor<3xf32> {stablenorm.weight = "depthwise/variance"}) -> tensor<1x3x3x3xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 3 : i64}
     : (tensor<1x5x5x3xf32>, tensor<3x3x1x3xf32>) -> tensor<1x3x3x3xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x3x3x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<1x3x3x3xf32>
   return %y : tensor<1x3x3x3xf32>
 }
@@ -99,10 +105,12 @@ func.func @depthwise_with_multiplier(
     %offset: tensor<6xf32> {stablenorm.weight = "depthwise_with_multiplier/offset"},
     %mean: tensor<6xf32> {stablenorm.weight = "depthwise_with_multiplier/mean"},
     %variance: tensor<6xf32> {stablenorm.weight = "depthwise_with_multiplier/variance"}) -> tensor<1x2x2x6xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {stride = [2, 2]}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {stride = [2, 2]}
     {batch_group_count = 1 : i64, feature_group_count = 3 : i64}
     : (tensor<1x5x5x3xf32>, tensor<3x3x1x6xf32>) -> tensor<1x2x2x6xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x2x2x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<1x2x2x6xf32>
   return %y : tensor<1x2x2x6xf32>
 }
@@ -125,10 +133,12 @@ func.func @transposed(
     %offset: tensor<4xf32> {stablenorm.weight = "transposed/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "transposed/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "transposed/variance"}) -> tensor<1x7x7x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {pad = [[2, 2], [2, 2]], lhs_dilate = [2, 2]}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {pad = [[2, 2], [2, 2]], lhs_dilate = [2, 2]}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x3x3x2xf32>, tensor<3x3x2x4xf32>) -> tensor<1x7x7x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x7x7x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x7x7x4xf32>
   return %y : tensor<1x7x7x4xf32>
 }
@@ -151,10 +161,12 @@ func.func @grouped_transposed(
     %offset: tensor<6xf32> {stablenorm.weight = "grouped_transposed/offset"},
     %mean: tensor<6xf32> {stablenorm.weight = "grouped_transposed/mean"},
     %variance: tensor<6xf32> {stablenorm.weight = "grouped_transposed/variance"}) -> tensor<1x7x7x6xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {pad = [[2, 2], [2, 2]], lhs_dilate = [2, 2]}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {pad = [[2, 2], [2, 2]], lhs_dilate = [2, 2]}
     {batch_group_count = 1 : i64, feature_group_count = 2 : i64}
     : (tensor<1x3x3x4xf32>, tensor<3x3x2x6xf32>) -> tensor<1x7x7x6xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x7x7x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<1x7x7x6xf32>
   return %y : tensor<1x7x7x6xf32>
 }
@@ -177,10 +189,12 @@ func.func @dilated(
     %offset: tensor<4xf32> {stablenorm.weight = "dilated/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "dilated/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "dilated/variance"}) -> tensor<1x3x3x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {rhs_dilate = [2, 2]}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {rhs_dilate = [2, 2]}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x7x7x2xf32>, tensor<3x3x2x4xf32>) -> tensor<1x3x3x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
   return %y : tensor<1x3x3x4xf32>
 }
@@ -203,10 +217,12 @@ func.func @reversed(
     %offset: tensor<4xf32> {stablenorm.weight = "reversed/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "reversed/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "reversed/variance"}) -> tensor<1x3x3x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {reverse = [true, false]}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {reverse = [true, false]}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x5x5x2xf32>, tensor<3x3x2x4xf32>) -> tensor<1x3x3x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
   return %y : tensor<1x3x3x4xf32>
 }
@@ -229,10 +245,12 @@ func.func @batch_groups(
     %offset: tensor<4xf32> {stablenorm.weight = "batch_groups/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "batch_groups/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "batch_groups/variance"}) -> tensor<2x3x3x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
     {batch_group_count = 2 : i64, feature_group_count = 1 : i64}
     : (tensor<4x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<2x3x3x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<2x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x3x3x4xf32>
   return %y : tensor<2x3x3x4xf32>
 }

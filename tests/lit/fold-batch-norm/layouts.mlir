@@ -21,10 +21,12 @@ func.func @one_dimension(
     %offset: tensor<4xf32> {stablenorm.weight = "one_dimension/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "one_dimension/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "one_dimension/variance"}) -> tensor<2x4x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, f]x[0, i, o]->[b, 0, f], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, f]x[0, i, o]->[b, 0, f],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<2x6x3xf32>, tensor<3x3x4xf32>) -> tensor<2x4x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 2 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 2 : i64}>
     : (tensor<2x4x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x4x4xf32>
   return %y : tensor<2x4x4xf32>
 }
@@ -47,10 +49,12 @@ func.func @three_dimensions(
     %offset: tensor<3xf32> {stablenorm.weight = "three_dimensions/offset"},
     %mean: tensor<3xf32> {stablenorm.weight = "three_dimensions/mean"},
     %variance: tensor<3xf32> {stablenorm.weight = "three_dimensions/variance"}) -> tensor<1x2x3x4x3xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, 2, f]x[0, 1, 2, i, o]->[b, 0, 1, 2, f], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, 2, f]x[0, 1, 2, i, o]->[b, 0, 1, 2, f],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x3x4x5x2xf32>, tensor<2x2x2x2x3xf32>) -> tensor<1x2x3x4x3xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 4 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 4 : i64}>
     : (tensor<1x2x3x4x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<1x2x3x4x3xf32>
   return %y : tensor<1x2x3x4x3xf32>
 }
@@ -73,10 +77,12 @@ func.func @no_window(
     %offset: tensor<4xf32> {stablenorm.weight = "no_window/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "no_window/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "no_window/variance"}) -> tensor<2x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, f]x[i, o]->[b, f], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, f]x[i, o]->[b, f],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<2x3xf32>, tensor<3x4xf32>) -> tensor<2x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<2x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
   return %y : tensor<2x4xf32>
 }
@@ -99,10 +105,12 @@ func.func @channels_first(
     %offset: tensor<4xf32> {stablenorm.weight = "channels_first/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "channels_first/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "channels_first/variance"}) -> tensor<1x4x3x3xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, f, 0, 1]x[0, 1, i, o]->[b, f, 0, 1], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, f, 0, 1]x[0, 1, i, o]->[b, f, 0, 1],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x3x5x5xf32>, tensor<3x3x3x4xf32>) -> tensor<1x4x3x3xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<1x4x3x3xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x4x3x3xf32>
   return %y : tensor<1x4x3x3xf32>
 }
@@ -125,10 +133,12 @@ func.func @channels_and_kernel_first(
     %offset: tensor<4xf32> {stablenorm.weight = "channels_and_kernel_first/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "channels_and_kernel_first/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "channels_and_kernel_first/variance"}) -> tensor<1x4x3x3xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, f, 0, 1]x[o, i, 0, 1]->[b, f, 0, 1], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, f, 0, 1]x[o, i, 0, 1]->[b, f, 0, 1],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<1x3x5x5xf32>, tensor<4x3x3x3xf32>) -> tensor<1x4x3x3xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<1x4x3x3xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x4x3x3xf32>
   return %y : tensor<1x4x3x3xf32>
 }
@@ -151,10 +161,12 @@ func.func @middle(
     %offset: tensor<4xf32> {stablenorm.weight = "middle/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "middle/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "middle/variance"}) -> tensor<3x3x4x1xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [0, f, b, 1]x[0, o, i, 1]->[0, 1, f, b], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [0, f, b, 1]x[0, o, i, 1]->[0, 1, f, b],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<5x3x1x5xf32>, tensor<3x4x3x3xf32>) -> tensor<3x3x4x1xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 2 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 2 : i64}>
     : (tensor<3x3x4x1xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<3x3x4x1xf32>
   return %y : tensor<3x3x4x1xf32>
 }
@@ -177,10 +189,12 @@ func.func @features_lead(
     %offset: tensor<4xf32> {stablenorm.weight = "features_lead/offset"},
     %mean: tensor<4xf32> {stablenorm.weight = "features_lead/mean"},
     %variance: tensor<4xf32> {stablenorm.weight = "features_lead/variance"}) -> tensor<4x3x3x1xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [f, 0, 1, b]x[i, 0, 1, o]->[f, 0, 1, b], window = {}
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [f, 0, 1, b]x[i, 0, 1, o]->[f, 0, 1, b],
+    window = {}
     {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
     : (tensor<3x5x5x1xf32>, tensor<3x3x3x4xf32>) -> tensor<4x3x3x1xf32>
-  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance) <{epsilon = 1.0e-3 : f32, feature_index = 0 : i64}>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 0 : i64}>
     : (tensor<4x3x3x1xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<4x3x3x1xf32>
   return %y : tensor<4x3x3x1xf32>
 }
