@@ -14,10 +14,11 @@ from jax.extend.mlir import ir
 from stablenorm.compiler import saving
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.report import Report
-from stablenorm.compiler.signature import Array, Signature
+from stablenorm.compiler.signature import Array, Signature, describe
 from stablenorm.compiler.stablehlo_io import copy_module
 from stablenorm.compiler.targets import Target
 from stablenorm.compiler.xla import Compiled, compile_module
+from stablenorm.passes.dtypes import dtype_of
 from stablenorm.passes.rewriting import functions
 from stablenorm.passes.weights import weight_names
 
@@ -94,7 +95,8 @@ class Executable:
                 f"got no value for the weights {', '.join(missing[:5])}; "
                 "give them: compile(..., weights={name: array}), or --weights FILE.safetensors"
             )
-        values = [self.weights[name] for name in names]
+        types = [type_ for type_, name in zip(taker.type.inputs, weight_names(taker), strict=True) if name is not None]
+        values = [_fitting(name, self.weights[name], type_) for name, type_ in zip(names, types, strict=True)]
         if "prepare" in by_name:
             return compile_module(_only_prepare(self._module), self.target)(*values)
         with jax.enable_x64(True):
@@ -110,6 +112,15 @@ class Executable:
             self.signature.with_batch(batch).checked(leaves)
             self._by_batch[batch] = self._specialize(batch)
         return self._by_batch[batch]
+
+
+def _fitting(name: str, value: Array, type_: ir.Type) -> Array:
+    """The value of a weight, which has its type."""
+    allowed = describe(dtype_of(type_), ir.RankedTensorType(type_).shape)
+    got = describe(value.dtype, value.shape)
+    if got != allowed:
+        raise StablenormError(f"weight {name!r}: got {got}, allowed {allowed}; give the weights of this model")
+    return value
 
 
 def without_prepare(module: ir.Module) -> ir.Module:
