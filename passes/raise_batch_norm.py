@@ -42,7 +42,7 @@ from stablenorm.passes.building import (
     splat,
     tensor_type,
 )
-from stablenorm.passes.matching import defining_op, layer_name, splat_number, where
+from stablenorm.passes.matching import defining_op, layer_name, single_use, splat_number, where
 from stablenorm.passes.polynomials import Atom, Monomial, NotPolynomial, Polynomial, expand, has_inverse_root, without
 from stablenorm.passes.rewriting import functions, operations, rewrite, sweep
 from stablenorm.passes.weights import Weights
@@ -110,6 +110,8 @@ def _path(op: ir.OpView | None, weights: Weights) -> list[ir.Value]:
         if len(tensors) != 1 or not is_float(tensors[0]):
             break
         path.append(tensors[0])
+        if not single_use(tensors[0]):  # what else reads it would still need it: it may be the operand, or a result
+            break
         op = defining_op(tensors[0])
     return path if rooted else []
 
@@ -159,13 +161,17 @@ def _feature_index(form: Form) -> int | None:
     """The one dimension of x that the parameters vary along."""
     sizes = shape_of(form.x)
     atoms = (form.radicand, *form.scale, *form.mean, *form.offset)
-    varying = {
-        place for atom in atoms for place, size in zip(atom.place, shape_of(atom.value), strict=True) if size != 1
-    }
-    if not varying:  # one channel: any dimension of size one that a parameter lies along
-        varying = {place for atom in atoms for place in atom.place if place is not None and sizes[place] == 1}
-        return max((place for place in varying if place is not None), default=None)
+    varying = set().union(*(_varies_along(atom) for atom in atoms if splat_number(atom.value) is None))
+    if not varying:  # every parameter is one number: where its tensor lies says which dimension is meant
+        varying = set().union(*(along for atom in atoms if len(along := _varies_along(atom)) == 1))
+    if not varying:  # one channel, or numbers that were broadcast to the whole shape: any dimension, if there is one
+        ones = [place for atom in atoms for place in atom.place if place is not None and sizes[place] == 1]
+        return max(ones, default=len(sizes) - 1 if sizes else None)
     return varying.pop() if len(varying) == 1 else None
+
+
+def _varies_along(atom: Atom) -> set[int | None]:
+    return {place for place, size in zip(atom.place, shape_of(atom.value), strict=True) if size != 1}
 
 
 def emit(form: Form, axis: int) -> ir.Value:
@@ -174,6 +180,9 @@ def emit(form: Form, axis: int) -> ir.Value:
     element_type, size = tensor_type(x).element_type, shape_of(x)[axis]
 
     def vector(value: ir.Value) -> ir.Value:
+        number = splat_number(value)
+        if number is not None:
+            return splat(number, [size], element_type)
         flat = reshape(value, [product(shape_of(value))])
         wide = (
             flat if shape_of(flat) == (size,) else hlo.broadcast_in_dim(_vector_type(flat, size), reshape(flat, []), [])
