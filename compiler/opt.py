@@ -15,7 +15,7 @@ from stablenorm.compiler.diagnostics import ArgumentParser, StablenormError, exi
 from stablenorm.compiler.stablehlo_io import read_module
 from stablenorm.passes import PASSES, PassContext, make_context
 
-_SEPARATOR = b"// -----"
+_SEPARATOR = re.compile(rb"^// -----[ \t\r]*$", re.MULTILINE)  # a line of its own, as in mlir-opt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _split(data: bytes) -> list[bytes]:
     """The parts of a file, each behind as many empty lines as stand before it: line numbers stay the file's."""
-    parts = data.split(_SEPARATOR)
+    parts = _SEPARATOR.split(data)
     lines = itertools.accumulate((part.count(b"\n") for part in parts), initial=0)
     return [b"\n" * before + part for before, part in zip(lines, parts, strict=False)]
 
