@@ -108,7 +108,7 @@ func.func public @deprecated(%x: tensor<3xf32>, %w: tensor<3x4xf32>) -> tensor<2
 
 // -----
 
-// CHLO becomes StableHLO.
+// Operations of the CHLO dialect become StableHLO.
 // CHECK-LABEL: @chlo(
 // CHECK: %[[Y:.*]] = stablehlo.multiply %[[X:.*]], %[[X]] : tensor<2xf32>
 // CHECK: return %[[Y]]
