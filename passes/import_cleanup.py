@@ -74,7 +74,7 @@ def _inline_calls(module: ir.Module) -> None:
             raise ValueError(f"@{name} calls itself: a recursive function cannot be inlined")
         for op in operations(callees[name]):
             callee = _callee(op)
-            if callee in callees:
+            if callee is not None and callee in callees:
                 inline_into(callee, (*path, name))
                 _inline(op, callees[callee])
         done.add(name)

@@ -72,7 +72,9 @@ class _Expansion:
                 return self._product(self.of(op.lhs, place, depth - 1), self._atom(*radicand, inverse_root=True))
             case hlo.RsqrtOp():
                 return self._atom(op.operand, place, inverse_root=True)
-            case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if moved := _operand_place(op, place):
+            case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if (
+                moved := _operand_place(op, place)
+            ) is not None:
                 return self.of(op.operand, moved, depth - 1)
             case hlo.AddOp() | hlo.SubtractOp() | hlo.NegOp() if not is_weight or has_inverse_root(value):
                 signs = {hlo.AddOp: (1, 1), hlo.SubtractOp: (1, -1), hlo.NegOp: (-1,)}[type(op)]

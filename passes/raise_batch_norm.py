@@ -183,11 +183,10 @@ def emit(form: Form, axis: int) -> ir.Value:
         number = splat_number(value)
         if number is not None:
             return splat(number, [size], element_type)
-        flat = reshape(value, [product(shape_of(value))])
-        wide = (
-            flat if shape_of(flat) == (size,) else hlo.broadcast_in_dim(_vector_type(flat, size), reshape(flat, []), [])
-        )
-        return convert(wide, element_type)
+        if product(shape_of(value)) == size:
+            return convert(reshape(value, [size]), element_type)
+        vector_type = ir.RankedTensorType.get([size], tensor_type(value).element_type)
+        return convert(hlo.broadcast_in_dim(vector_type, reshape(value, []), []), element_type)
 
     def product_of(factors: Monomial, sign: int, empty: float) -> ir.Value:
         if not factors:
@@ -200,10 +199,6 @@ def emit(form: Form, axis: int) -> ir.Value:
     variance, epsilon = _split_epsilon(form.radicand.value)
     (y,) = BatchNormInference(epsilon, axis).emit(x, scale, offset, mean, vector(variance))
     return convert(y, tensor_type(form.x).element_type)
-
-
-def _vector_type(value: ir.Value, size: int) -> ir.Type:
-    return ir.RankedTensorType.get([size], tensor_type(value).element_type)
 
 
 def _split_epsilon(radicand: ir.Value) -> tuple[ir.Value, float]:

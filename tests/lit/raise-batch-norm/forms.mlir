@@ -273,3 +273,25 @@ func.func @float64(
   %y = stablehlo.multiply %d, %R : tensor<2x4xf64>
   return %y : tensor<2x4xf64>
 }
+
+// A scale that is one number for all channels.
+// CHECK-LABEL: @scalar_scale(
+// CHECK: %[[SCALE:.*]] = stablehlo.broadcast_in_dim %arg1, dims = [] : (tensor<f32>) -> tensor<4xf32>
+// CHECK: "stablehlo.batch_norm_inference"(%arg0, %[[SCALE]], %{{.*}}, %arg2, %arg3)
+// EXPLAIN-NEXT: raise-batch-norm: scalar_scale: raised: feature_index = 1
+func.func @scalar_scale(
+    %x: tensor<2x4xf32>,
+    %scale: tensor<f32> {stablenorm.weight = "scalar_scale/scale"},
+    %mean: tensor<4xf32> {stablenorm.weight = "scalar_scale/mean"},
+    %variance: tensor<4xf32> {stablenorm.weight = "scalar_scale/variance"}) -> tensor<2x4xf32> {
+  %epsilon = stablehlo.constant dense<1.0e-3> : tensor<4xf32>
+  %radicand = stablehlo.add %variance, %epsilon : tensor<4xf32>
+  %r = stablehlo.rsqrt %radicand : tensor<4xf32>
+  %M = stablehlo.broadcast_in_dim %mean, dims = [1] : (tensor<4xf32>) -> tensor<2x4xf32>
+  %R = stablehlo.broadcast_in_dim %r, dims = [1] : (tensor<4xf32>) -> tensor<2x4xf32>
+  %S = stablehlo.broadcast_in_dim %scale, dims = [] : (tensor<f32>) -> tensor<2x4xf32>
+  %d = stablehlo.subtract %x, %M : tensor<2x4xf32>
+  %e = stablehlo.multiply %d, %R : tensor<2x4xf32>
+  %y = stablehlo.multiply %e, %S : tensor<2x4xf32>
+  return %y : tensor<2x4xf32>
+}
