@@ -59,10 +59,18 @@ def _scalar(attribute: ir.Attribute) -> float | int:
 
 def _broadcast_in_dim(op: ir.OpView, operand: Array) -> Array:
     shape = _shape(op)
+    dimensions = _integers(op, "broadcast_dimensions")
     aligned = [1] * len(shape)
-    for size, dimension in zip(operand.shape, _integers(op, "broadcast_dimensions"), strict=True):
+    for size, dimension in zip(operand.shape, dimensions, strict=True):
         aligned[dimension] = size
-    return np.broadcast_to(operand.reshape(aligned), shape)
+    ordered = operand.transpose(np.argsort(dimensions))  # they may stand in any order
+    return np.broadcast_to(ordered.reshape(aligned), shape)
+
+
+def _divide(op: ir.OpView, x: Array, y: Array) -> Array:
+    if x.dtype.kind in "iu":
+        raise Unknown  # integers are divided in another way, and by zero in none
+    return x / y
 
 
 def _slice(op: ir.OpView, operand: Array) -> Array:
@@ -82,7 +90,7 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "stablehlo.add": lambda op, x, y: x + y,
     "stablehlo.subtract": lambda op, x, y: x - y,
     "stablehlo.multiply": lambda op, x, y: x * y,
-    "stablehlo.divide": lambda op, x, y: x / y,
+    "stablehlo.divide": _divide,
     "stablehlo.maximum": lambda op, x, y: np.maximum(x, y),
     "stablehlo.minimum": lambda op, x, y: np.minimum(x, y),
     "stablehlo.negate": lambda op, x: -x,

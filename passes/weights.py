@@ -90,25 +90,34 @@ class Weights:
         """The numbers in a weight value, or None where a weight's value, or an operation's meaning, is not known."""
         try:
             with np.errstate(all="ignore"):
-                return self._evaluate(value, {})
+                return self._evaluate(value)
         except Unknown:
             return None
 
-    def _evaluate(self, value: ir.Value, known: dict[ir.Value, Array]) -> Array:
-        if value not in known:
-            known[value] = self._compute(value, known)
+    def _evaluate(self, value: ir.Value) -> Array:
+        known: dict[ir.Value, Array] = {}
+        pending = [value]
+        while pending:
+            current = pending[-1]
+            sources = self._evaluated_sources(current)
+            unknown = [source for source in sources if source not in known]
+            pending.extend(unknown)
+            if not unknown:
+                known[pending.pop()] = self._compute(current, [known[source] for source in sources])
         return known[value]
 
-    def _compute(self, value: ir.Value, known: dict[ir.Value, Array]) -> Array:
+    def _evaluated_sources(self, value: ir.Value) -> list[ir.Value]:
         sources = _sources(value)
-        if sources is None:
-            if self.arguments.get(value) not in self._values:
-                raise Unknown
-            return self._values[self.arguments[value]]
-        op = value.owner
-        if isinstance(op, ir.Block) or op.operation.name not in EVALUATORS:
+        if sources is None and self.arguments.get(value) in self._values:
+            return []
+        if sources is None or isinstance(value.owner, ir.Block) or value.owner.operation.name not in EVALUATORS:
             raise Unknown
-        return EVALUATORS[op.operation.name](op, *(self._evaluate(source, known) for source in sources))
+        return sources
+
+    def _compute(self, value: ir.Value, operands: list[Array]) -> Array:
+        if isinstance(value.owner, ir.Block):
+            return self._values[self.arguments[value]]
+        return EVALUATORS[value.owner.operation.name](value.owner, *operands)
 
     def _expression(self, value: ir.Value) -> Iterator[ir.Value]:
         """``value`` and all it is computed from, each once, depth first."""
