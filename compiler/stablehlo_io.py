@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from jax.extend.mlir import ir
@@ -36,9 +37,18 @@ def read_module(data: bytes, name: str, context: ir.Context) -> ir.Module:
 
 
 def portable_artifact(module: ir.Module) -> bytes:
-    """The module as a portable artifact in StableHLO's current version."""
-    with module.context:  # of a copy: serializing changes the module
-        return bytes(hlo.serialize_portable_artifact(copy_module(module), hlo.get_current_version()))
+    """The module as a portable artifact in StableHLO's current version.
+
+    Raises:
+        StablenormError: something in it is not StableHLO.
+    """
+    try:
+        with module.context, _first_diagnostic_raised(module.context):  # of a copy: serializing changes the module
+            return bytes(hlo.serialize_portable_artifact(copy_module(module), hlo.get_current_version()))
+    except ValueError as error:
+        raise StablenormError(
+            f"got a module that is not StableHLO alone: {first_line(error)}; run import-cleanup on it"
+        ) from error
 
 
 def copy_module(module: ir.Module) -> ir.Module:
@@ -51,13 +61,15 @@ def copy_module(module: ir.Module) -> ir.Module:
 def _read_bytecode(data: bytes, context: ir.Context) -> ir.Module:
     producer = data[4:].split(b"\0", 1)[0]
     if b"StableHLO" in producer:
-        return _read_portable_artifact(data, context)
+        with _first_diagnostic_raised(context):
+            return hlo.deserialize_portable_artifact(context, data)
     with context:
         return ir.Module.parse(data, context)
 
 
-def _read_portable_artifact(data: bytes, context: ir.Context) -> ir.Module:
-    """Reading prints what is wrong instead of raising it: the first diagnostic becomes the error."""
+@contextlib.contextmanager
+def _first_diagnostic_raised(context: ir.Context) -> Iterator[None]:
+    """Portable artifacts are read and written by functions that print what is wrong, and raise that something is."""
     told: list[str] = []
 
     def hold(diagnostic: ir.Diagnostic) -> bool:
@@ -67,7 +79,7 @@ def _read_portable_artifact(data: bytes, context: ir.Context) -> ir.Module:
 
     handler: Any = context.attach_diagnostic_handler(hold)
     try:
-        return hlo.deserialize_portable_artifact(context, data)
+        yield
     except ValueError as error:
         raise ValueError(*told[:1] or error.args) from error
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stablenorm import compiler
+from stablenorm.compiler.compile import build_with_reference
 from stablenorm.compiler.stablehlo_io import portable_artifact, read_module
 from stablenorm.passes import make_context
 
@@ -160,3 +161,19 @@ def test_modules_that_are_no_model_are_told(content: str, message: str, tmp_path
     with pytest.raises(compiler.StablenormError, match=message) as error:
         compiler.compile(write(tmp_path / "m.mlir", content))
     assert "\n" not in str(error.value)
+
+
+def test_chlo_is_taken_and_other_dialects_are_told(tmp_path: Path) -> None:
+    body = """func.func @main(%x: tensor<3xf32>) -> tensor<3xf32> {
+      %y = OP %x : tensor<3xf32>
+      return %y : tensor<3xf32>
+    }"""
+    path = write(tmp_path / "m.mlir", body.replace("OP", "chlo.sinh").replace("%x : t", "%x : tensor<3xf32> -> t"))
+    executable, reference = build_with_reference(path)
+    x = random(0, 3)
+    for outputs in (executable(x), *reference([x])):
+        np.testing.assert_allclose(outputs, np.sinh(x), rtol=1e-5)  # float32
+    with pytest.raises(compiler.StablenormError, match="import-cleanup"):
+        compiler.compile(path, passes="")
+    with pytest.raises(compiler.StablenormError, match="math"):
+        compiler.compile(write(path, body.replace("OP", "math.absf")))
