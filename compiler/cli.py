@@ -7,6 +7,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from stablenorm.compiler.diagnostics import ArgumentParser, StablenormError, exit_code
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compile(options: argparse.Namespace) -> int:
     from stablenorm.compiler import compile, saving
 
+    saving.check_replaceable(Path(options.output))  # before the work, not after it
     with _progress() as progress:
         executable = compile(**_model(options), progress=progress)
         progress("writing the folder")

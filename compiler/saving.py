@@ -37,7 +37,7 @@ class Saved:
 def save(path: str | os.PathLike[str], saved: Saved) -> None:
     """Writes the folder beside its place, then moves it there."""
     place = Path(path)
-    _check_replaceable(place)
+    check_replaceable(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
@@ -121,8 +121,12 @@ def _exchange(place: Path, fresh: Path, old: Path) -> None:
         raise
 
 
-def _check_replaceable(place: Path) -> None:
-    """Only what an earlier save wrote is replaced: nobody's other files are lost."""
+def check_replaceable(place: Path) -> None:
+    """Only what an earlier save wrote is replaced: nobody's other files are lost.
+
+    Raises:
+        StablenormError: something else stands at ``place``.
+    """
     if place.is_dir():
         foreign = {entry.name for entry in place.iterdir()} - {MODULE, WEIGHTS, REPORT}
         if foreign:

@@ -2,7 +2,7 @@
 
 Each rule states one law for one operation. Given the channels' dimension it answers with a `Plan`, or with `NoMatch`
 and the reason; nothing is emitted before the whole way down is known to be free. A plan's act emits ``scale * value``
-as a tensor that needs no multiplication, and a per-channel shift that is still to be added, once, at the end.
+as a tensor that needs no multiplication, and the biases met on the way, which are still to be added, once, at the end.
 
 `RULES` is the table of what the fold understands. A new operation is a new function and a new row.
 """
@@ -24,13 +24,14 @@ from stablenorm.passes.weights import Weights
 
 @dataclasses.dataclass(frozen=True)
 class Scaled:
-    """``scale * value`` of the original value is ``value + shift`` of this one; ``shift`` has rank 1, or is zero: None.
+    """``scale`` times the original value is ``value + scale * bias``. ``bias`` has rank 1, or is zero: None.
 
-    ``weight`` is the weight tensor that took the scale.
+    The bias is not scaled yet because it often is near a batch norm's mean: their difference is exact, while the
+    difference of their multiples is not. ``weight`` is the weight tensor that took the scale.
     """
 
     value: ir.Value
-    shift: ir.Value | None
+    bias: ir.Value | None
     weight: ir.Value
 
 
@@ -105,12 +106,12 @@ def into_dot_general(op: hlo.DotGeneralOp, axis: int, weights: Weights) -> Plan 
 
 
 def through_add(op: hlo.AddOp, axis: int, weights: Weights) -> Plan | NoMatch:
-    """``s * (f + b) = s * f + (s * b)``, b a per-channel weight: a bias."""
+    """``s * (f + b) = s * f + s * b``, b a per-channel weight: a bias."""
     for linear, bias in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
         vector = channel_vector(bias, axis) if weights.is_weight(bias) else None
         if vector is not None:
             return _through_bias(plan(linear, axis, weights), vector)
-    return NoMatch("its input is a sum of two tensors, neither of them a per-channel bias")
+    return NoMatch("its input is a sum of two tensors, neither of them a bias along the channels that it normalizes")
 
 
 def _through_bias(inner: Plan | NoMatch, bias: Callable[[], ir.Value]) -> Plan | NoMatch:
@@ -119,8 +120,8 @@ def _through_bias(inner: Plan | NoMatch, bias: Callable[[], ir.Value]) -> Plan |
 
     def act(scale: ir.Value) -> Scaled:
         scaled = inner.act(scale)
-        shift = hlo.multiply(scale, convert(bias(), tensor_type(scale).element_type))
-        return dataclasses.replace(scaled, shift=shift if scaled.shift is None else hlo.add(scaled.shift, shift))
+        vector = convert(bias(), tensor_type(scale).element_type)
+        return dataclasses.replace(scaled, bias=vector if scaled.bias is None else hlo.add(scaled.bias, vector))
 
     return Plan(inner.into, act)
 

@@ -1,8 +1,8 @@
 """fold-batch-norm: an inference batch norm disappears into the weights of the linear operation before it.
 
-With ``s = scale / sqrt(variance + epsilon)`` and ``t = offset - mean * s``::
+With ``s = scale / sqrt(variance + epsilon)``::
 
-    s * (conv(x, W) + b) + t  =  conv(x, s * W) + (s * b + t)
+    s * (conv(x, W) + b - mean) + offset  =  conv(x, s * W) + (offset - (mean - b) * s)
 
 Before::
 
@@ -72,26 +72,18 @@ def _guarded_plan(op: hlo.BatchNormInferenceOp, weights: Weights) -> Plan | NoMa
 
 
 def _act(op: hlo.BatchNormInferenceOp, way: Plan, weights: Weights) -> ir.Value | NoMatch:
-    scale, shift = affine(op)
-    scaled = way.act(scale)
-    if scaled.shift is not None:
-        shift = hlo.add(scaled.shift, shift)
-    shift = convert(shift, tensor_type(scaled.value).element_type)
+    """``s * (f + b)`` goes into f's weights; what is left to add is ``offset + s * (b - mean)``."""
+    arithmetic = arithmetic_type(op.operand)
+    scale, offset, mean = (convert(parameter, arithmetic) for parameter in (op.scale, op.offset, op.mean))
+    s = hlo.multiply(scale, inverse_deviation(op))
+    scaled = way.act(s)
+    distance = mean if scaled.bias is None else hlo.subtract(mean, scaled.bias)
+    wide_shift = hlo.subtract(offset, hlo.multiply(distance, s))
+    shift = convert(wide_shift, tensor_type(scaled.value).element_type)
     unfit = _not_finite(scaled, shift, weights)
     if unfit is not None:
         return unfit
     return hlo.add(scaled.value, along(shift, op.feature_index.value, scaled.value))
-
-
-def affine(op: hlo.BatchNormInferenceOp) -> tuple[ir.Value, ir.Value]:
-    """``(s, t)`` with ``batch_norm(x) = s * x + t``, emitted in float32 at least.
-
-    ``s = scale * rsqrt(variance + epsilon)``, ``t = offset - mean * s``.
-    """
-    arithmetic = arithmetic_type(op.operand)
-    scale, offset, mean = (convert(parameter, arithmetic) for parameter in (op.scale, op.offset, op.mean))
-    s = hlo.multiply(scale, inverse_deviation(op))
-    return s, hlo.subtract(offset, hlo.multiply(mean, s))
 
 
 def _not_finite(scaled: Scaled, shift: ir.Value, weights: Weights) -> NoMatch | None:

@@ -52,6 +52,8 @@ class HoistWeights(Pass):
         main = next((function for function in functions(module) if function.name.value == "main"), None)
         if main is None:
             return
+        if any(function.name.value == "prepare" for function in functions(module)):
+            raise ValueError("the module has a function @prepare of its own: rename it")
         weights = Weights(main, context.weights)
         prepared = _frontier(main, weights)
         if not prepared and not weights.arguments:

@@ -65,7 +65,7 @@ class RaiseBatchNorm(Pass):
         sweep(module)
 
 
-_ROOTS = (hlo.AddOp, hlo.SubtractOp, hlo.MulOp, hlo.DivOp)
+_ROOTS = (hlo.AddOp, hlo.SubtractOp, hlo.MulOp, hlo.DivOp, hlo.NegOp)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _path(op: ir.OpView | None, weights: Weights) -> list[ir.Value]:
     """
     path: list[ir.Value] = []
     rooted = False
-    while isinstance(op, (*_ROOTS, hlo.NegOp)) and len(path) < 6:
+    while isinstance(op, _ROOTS) and len(path) < 6:
         tensors = [operand for operand in op.operands if not weights.is_weight(operand)]
         rooted = rooted or any(has_inverse_root(operand) for operand in op.operands if operand not in tensors)
         if len(tensors) != 1 or not is_float(tensors[0]):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stablenorm.compiler import saving
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.imported import Imported
 from stablenorm.compiler.signature import Array
@@ -46,6 +47,8 @@ def import_model(
 def _import_path(path: Path, input_shape: Any, weights: Mapping[str, Array] | None, signature: str | None) -> Imported:
     if not path.exists():
         raise StablenormError(f"{path}: got no such file; pass a .keras, .h5, .mlir or .mlirbc file, or a SavedModel")
+    if (path / saving.MODULE).is_file():
+        raise StablenormError(f"{path}: got a model that stablenorm compiled; load it, or run it with `stablenorm run`")
     if path.is_dir():
         from stablenorm.compiler.frontends import saved_model
 

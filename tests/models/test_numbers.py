@@ -110,3 +110,17 @@ def test_a_kept_batch_norm_does_not_cancel(shape: tuple[int, ...], ratio: float)
     exact = (x.astype(np.float64) - mean) / np.sqrt(variance + 1e-3) * gamma + beta
     # x - mean is exact here; a few roundings of float32 are left.
     np.testing.assert_allclose(executable(x), exact, rtol=0, atol=1e-6 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("ratio", [1e2, 1e4])
+def test_a_bias_near_the_mean_does_not_cancel(ratio: float) -> None:
+    """Against float64: tf_keras adds the bias before it subtracts the mean, and loses what ``ratio`` hides."""
+    model = build((8,), layers.Dense(4), layers.BatchNormalization())
+    executable = compiled(
+        model, bias=[ratio, ratio + 1.5, -ratio, ratio], moving_mean=[ratio, ratio, -ratio, ratio + 2]
+    )
+    x = normal(4, 8)
+    kernel, bias, gamma, beta, mean, variance = (w.numpy().astype(np.float64) for w in model.weights)
+    exact = (x.astype(np.float64) @ kernel + bias - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    # A dot product of eight terms and three more roundings of float32.
+    np.testing.assert_allclose(executable(x), exact, rtol=0, atol=1e-6 * np.abs(exact).max())

@@ -1,14 +1,15 @@
 // RUN: stablenorm-opt %s --passes=fold-batch-norm | filecheck %s
 // RUN: stablenorm-opt %s --passes=fold-batch-norm --explain 2>&1 | filecheck %s --check-prefix=EXPLAIN
 
-// s * (conv(x, W) + b) + t = conv(x, W * s) + (s * b + t)
+// s * (conv(x, W) + b - mean) + offset = conv(x, W * s) + (offset - (mean - b) * s)
 
 // A bias between the convolution and the batch norm.
 // CHECK-LABEL: @bias(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %{{.*}})
-// CHECK: %[[SB:.*]] = stablehlo.multiply %[[S]], %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.add %[[SB]], %{{.*}} : tensor<4xf32>
+// CHECK: %[[D:.*]] = stablehlo.subtract %arg5, %{{.*}} : tensor<4xf32>
+// CHECK: %[[DS:.*]] = stablehlo.multiply %[[D]], %[[S]] : tensor<4xf32>
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg4, %[[DS]] : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: stablehlo.add %[[C]], %[[B]]
 // CHECK-NOT: batch_norm_inference
@@ -38,8 +39,9 @@ func.func @bias(
 // CHECK-LABEL: @bias_on_the_left(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %{{.*}})
-// CHECK: %[[SB:.*]] = stablehlo.multiply %[[S]], %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.add %[[SB]], %{{.*}} : tensor<4xf32>
+// CHECK: %[[D:.*]] = stablehlo.subtract %arg5, %{{.*}} : tensor<4xf32>
+// CHECK: %[[DS:.*]] = stablehlo.multiply %[[D]], %[[S]] : tensor<4xf32>
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg4, %[[DS]] : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: stablehlo.add %[[C]], %[[B]]
 // CHECK-NOT: batch_norm_inference
@@ -69,8 +71,9 @@ func.func @bias_on_the_left(
 // CHECK-LABEL: @bias_reshaped(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %{{.*}})
-// CHECK: %[[SB:.*]] = stablehlo.multiply %[[S]], %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.add %[[SB]], %{{.*}} : tensor<4xf32>
+// CHECK: %[[D:.*]] = stablehlo.subtract %arg5, %{{.*}} : tensor<4xf32>
+// CHECK: %[[DS:.*]] = stablehlo.multiply %[[D]], %[[S]] : tensor<4xf32>
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg4, %[[DS]] : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: stablehlo.add %[[C]], %[[B]]
 // CHECK-NOT: batch_norm_inference
@@ -101,8 +104,9 @@ func.func @bias_reshaped(
 // CHECK-LABEL: @bias_of_one_number(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %{{.*}})
-// CHECK: %[[SB:.*]] = stablehlo.multiply %[[S]], %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.add %[[SB]], %{{.*}} : tensor<4xf32>
+// CHECK: %[[D:.*]] = stablehlo.subtract %arg5, %{{.*}} : tensor<4xf32>
+// CHECK: %[[DS:.*]] = stablehlo.multiply %[[D]], %[[S]] : tensor<4xf32>
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg4, %[[DS]] : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: stablehlo.add %[[C]], %[[B]]
 // CHECK-NOT: batch_norm_inference
@@ -132,8 +136,9 @@ func.func @bias_of_one_number(
 // CHECK-LABEL: @bias_constant(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %{{.*}})
-// CHECK: %[[SB:.*]] = stablehlo.multiply %[[S]], %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.add %[[SB]], %{{.*}} : tensor<4xf32>
+// CHECK: %[[D:.*]] = stablehlo.subtract %arg5, %{{.*}} : tensor<4xf32>
+// CHECK: %[[DS:.*]] = stablehlo.multiply %[[D]], %[[S]] : tensor<4xf32>
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg4, %[[DS]] : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: stablehlo.add %[[C]], %[[B]]
 // CHECK-NOT: batch_norm_inference

@@ -6,10 +6,10 @@
 // s * conv(x, W) = conv(x, W * s): s along the kernel's output features, the rest of the batch norm is a shift.
 // CHECK-LABEL: @plain(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x3x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x3x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x5x5x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -34,10 +34,10 @@ func.func @plain(
 // Groups: StableHLO orders the kernel's output features as the result's, group by group.
 // CHECK-LABEL: @grouped(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<6xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<6xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<6xf32>) -> tensor<3x3x2x6xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x2x6xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<6xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<6xf32>) -> tensor<1x3x3x6xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -62,10 +62,10 @@ func.func @grouped(
 // Depthwise: as many groups as input features.
 // CHECK-LABEL: @depthwise(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<3xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<3xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<3xf32>) -> tensor<3x3x1x3xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x1x3xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<3xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<3xf32>) -> tensor<1x3x3x3xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -90,10 +90,10 @@ func.func @depthwise(
 // Depthwise with a depth multiplier of 2, and strides.
 // CHECK-LABEL: @depthwise_with_multiplier(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<6xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<6xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<6xf32>) -> tensor<3x3x1x6xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x1x6xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<6xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<6xf32>) -> tensor<1x2x2x6xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -118,10 +118,10 @@ func.func @depthwise_with_multiplier(
 // Transposed: a convolution of the input with zeros between its elements.
 // CHECK-LABEL: @transposed(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x2x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x2x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x7x7x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -146,10 +146,10 @@ func.func @transposed(
 // Transposed, in groups.
 // CHECK-LABEL: @grouped_transposed(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<6xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<6xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<6xf32>) -> tensor<3x3x2x6xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x2x6xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<6xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<6xf32>) -> tensor<1x7x7x6xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -174,10 +174,10 @@ func.func @grouped_transposed(
 // Dilated: a kernel with zeros between its elements.
 // CHECK-LABEL: @dilated(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x2x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x2x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -202,10 +202,10 @@ func.func @dilated(
 // A window that is read backwards.
 // CHECK-LABEL: @reversed(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x2x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x2x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<1x3x3x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -230,10 +230,10 @@ func.func @reversed(
 // Groups of the batch: each group of it meets a group of the output features.
 // CHECK-LABEL: @batch_groups(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x3x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x3x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [3] : (tensor<4xf32>) -> tensor<2x3x3x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]

@@ -6,10 +6,10 @@
 // 1-D.
 // CHECK-LABEL: @one_dimension(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [2] : (tensor<4xf32>) -> tensor<3x3x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [2] : (tensor<4xf32>) -> tensor<2x4x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -34,10 +34,10 @@ func.func @one_dimension(
 // 3-D.
 // CHECK-LABEL: @three_dimensions(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<3xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<3xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [4] : (tensor<3xf32>) -> tensor<2x2x2x2x3xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<2x2x2x2x3xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<3xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [4] : (tensor<3xf32>) -> tensor<1x2x3x4x3xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -62,10 +62,10 @@ func.func @three_dimensions(
 // No spatial dimension at all.
 // CHECK-LABEL: @no_window(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [1] : (tensor<4xf32>) -> tensor<3x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [1] : (tensor<4xf32>) -> tensor<2x4xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -90,10 +90,10 @@ func.func @no_window(
 // Channels first, kernel in TensorFlow's order.
 // CHECK-LABEL: @channels_first(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x3x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x3x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [1] : (tensor<4xf32>) -> tensor<1x4x3x3xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -118,10 +118,10 @@ func.func @channels_first(
 // Channels first, kernel in PyTorch's order.
 // CHECK-LABEL: @channels_and_kernel_first(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [0] : (tensor<4xf32>) -> tensor<4x3x3x3xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<4x3x3x3xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [1] : (tensor<4xf32>) -> tensor<1x4x3x3xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -146,10 +146,10 @@ func.func @channels_and_kernel_first(
 // Features in the middle, and in another place in each tensor.
 // CHECK-LABEL: @middle(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [1] : (tensor<4xf32>) -> tensor<3x4x3x3xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x4x3x3xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [2] : (tensor<4xf32>) -> tensor<3x3x4x1xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
@@ -174,10 +174,10 @@ func.func @middle(
 // Features first, batch last.
 // CHECK-LABEL: @features_lead(
 // CHECK: %[[S:.*]] = stablehlo.multiply %arg2, %{{.*}} : tensor<4xf32>
-// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[ALONG:.*]] = stablehlo.broadcast_in_dim %[[S]], dims = [3] : (tensor<4xf32>) -> tensor<3x3x3x4xf32>
 // CHECK: %[[W:.*]] = stablehlo.multiply %arg1, %[[ALONG]] : tensor<3x3x3x4xf32>
 // CHECK: %[[C:.*]] = stablehlo.convolution(%arg0, %[[W]])
+// CHECK: %[[T:.*]] = stablehlo.subtract %arg3, %{{.*}} : tensor<4xf32>
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %[[T]], dims = [0] : (tensor<4xf32>) -> tensor<4x3x3x1xf32>
 // CHECK: %[[Y:.*]] = stablehlo.add %[[C]], %[[B]]
 // CHECK: return %[[Y]]
