@@ -87,7 +87,7 @@ def left_over(module: ir.Module) -> list[Remark]:
         weights = Weights(function, {})
         for op in operations(function):
             reason = _LEFT_OVER.get(op.operation.name)
-            if reason and any(_is_parameter(operand, weights) for operand in op.operands[1:3]):
+            if reason and any(weights.is_parameter(operand) for operand in list(op.operands)[1:3]):
                 remarks.append(
                     Remark("compile", "declined", layer_name(op, op.operands[1], weights), reason, where(op))
                 )
@@ -100,15 +100,7 @@ _LEFT_OVER = {
 }
 
 
-def _is_parameter(value: ir.Value, weights: Weights) -> bool:
-    return not weights.is_weight(value) or weights.is_varied(value)
-
-
 def _row(remark: Remark) -> Row:
-    match remark.verdict:
-        case "folded":
-            return Row(remark.subject, "folded", remark.detail, "")
-        case "lowered":
-            return Row(remark.subject, "kept", "", "folding was off")
-        case _:
-            return Row(remark.subject, "kept", "", remark.detail)
+    if remark.verdict == "folded":
+        return Row(remark.subject, "folded", remark.detail, "")
+    return Row(remark.subject, "kept", "", remark.detail)

@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.ops.op import Array, TensorType, check
+from stablenorm.ops.op import Array, TensorType, along_feature, check_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,23 +40,15 @@ class BatchNormInference:
         Raises:
             ValueError: a constraint is broken.
         """
-        x, *parameters = operands
-        rank = len(x.shape)
-        check("C1", 0 <= self.feature_index < rank, f"got feature_index {self.feature_index} of {x}")
-        features = (x.shape[self.feature_index],)
-        for name, parameter in zip(("scale", "offset", "mean", "variance"), parameters, strict=True):
-            check(
-                "C2", parameter.shape == features, f"got {name} {parameter}, allowed: {TensorType(features, x.dtype)}"
-            )
-            check("C3", parameter.dtype == x.dtype, f"got {name} {parameter} for an operand {x}")
+        x, scale, offset, mean, variance = operands
+        check_features(x, self.feature_index, scale=scale, offset=offset, mean=mean, variance=variance)
         return (x,)
 
     def reference(self, *operands: Array) -> tuple[Array, ...]:
         """``(x - mean) / sqrt(variance + epsilon) * scale + offset`` in float64."""
         x, scale, offset, mean, variance = (np.asarray(operand, np.float64) for operand in operands)
-        shape = [1] * x.ndim
-        shape[self.feature_index] = -1
-        scale, offset, mean, variance = (p.reshape(shape) for p in (scale, offset, mean, variance))
+        vectors = (scale, offset, mean, variance)
+        scale, offset, mean, variance = (along_feature(vector, x.ndim, self.feature_index) for vector in vectors)
         with np.errstate(all="ignore"):
             return ((x - mean) / np.sqrt(variance + self.epsilon) * scale + offset,)
 

@@ -13,9 +13,10 @@ from stablenorm.passes.rewriting import functions, operations
 from stablenorm.passes.weights import weight_names
 
 
-def no_batch_norm_inference(module: ir.Module) -> str | None:
-    """No ``stablehlo.batch_norm_inference`` is left."""
-    return _none_of(module, {hlo.BatchNormInferenceOp.OPERATION_NAME})
+def no_batch_norm(module: ir.Module) -> str | None:
+    """No batch norm operation is left."""
+    kinds = (hlo.BatchNormInferenceOp, hlo.BatchNormTrainingOp, hlo.BatchNormGradOp)
+    return _none_of(module, {kind.OPERATION_NAME for kind in kinds})
 
 
 def no_calls(module: ir.Module) -> str | None:

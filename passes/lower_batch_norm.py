@@ -1,10 +1,22 @@
-"""lower-batch-norm: what is left of batch norm becomes elementwise arithmetic that XLA fuses.
+"""lower-batch-norm: batch norm becomes arithmetic that XLA fuses, and that does not cancel.
+
+Inference, in float32 at least, rounded once to the operand's type::
 
     y = (x - mean) * (scale * rsqrt(variance + epsilon)) + offset
 
 Subtracting the mean first is exact where x is near it; ``x * s + (offset - mean * s)`` would cancel instead. The
-per-channel factor depends on weights alone, so `hoist-weights` computes it once. The arithmetic is done in float32
-at least, and the result is rounded once to the operand's type.
+per-channel factor depends on weights alone, so `hoist-weights` computes it once.
+
+Training and its gradient sum in float64 (`batch_statistics.py`) and round each result once::
+
+    y = (x - mean(x)) * (scale * rsqrt(variance(x) + epsilon)) + offset
+
+    h = (x - mean) * rsqrt(variance + epsilon)
+    grad_operand = scale * rsqrt(variance + epsilon) * (grad_output - mean(grad_output) - h * mean(grad_output * h))
+    grad_scale, grad_offset = sum(grad_output * h), sum(grad_output)
+
+A gradient whose mean and variance are those of a training operation in the same function reads them before they were
+rounded: at mean/deviation = 1e6 the rounded mean would be off by a thirtieth of the deviation.
 
 Before::
 
@@ -26,8 +38,9 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.base import Pass, PassContext, Remark
+from stablenorm.passes.batch_statistics import Statistics, element_count, statistics, sum_features
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
-from stablenorm.passes.contracts import no_batch_norm_inference
+from stablenorm.passes.contracts import no_batch_norm
 from stablenorm.passes.matching import layer_name, where
 from stablenorm.passes.rewriting import functions, operations_of, rewrite, sweep
 from stablenorm.passes.weights import Weights
@@ -35,32 +48,91 @@ from stablenorm.passes.weights import Weights
 
 @dataclasses.dataclass(frozen=True)
 class LowerBatchNorm(Pass):
-    """Writes ``stablehlo.batch_norm_inference`` out in arithmetic that does not cancel."""
+    """Writes inference, training and gradient of batch norm out in arithmetic that does not cancel."""
 
     name: ClassVar[str] = "lower-batch-norm"
-    ensures = (no_batch_norm_inference,)
+    ensures = (no_batch_norm,)
 
     def run(self, module: ir.Module, context: PassContext) -> None:
         for function in functions(module):
             weights = Weights(function, context.weights)
             for op in operations_of(function, hlo.BatchNormInferenceOp):
-                subject, location = layer_name(op, op.mean, weights), where(op)
+                context.remarks.append(_remark(op, op.mean, weights, "no pass folded it"))
                 rewrite(op, normalize)
-                context.remarks.append(Remark(self.name, "lowered", subject, "elementwise arithmetic", location))
+            exact: dict[ir.Value, ir.Value] = {}
+            for training in operations_of(function, hlo.BatchNormTrainingOp):
+                if weights.is_parameter(training.scale) or weights.is_parameter(training.offset):
+                    reason = "it normalizes with the statistics of its batch"
+                    context.remarks.append(_remark(training, training.scale, weights, reason))
+                exact |= _replace_training(training)
+            for gradient in operations_of(function, hlo.BatchNormGradOp):
+                _replace_gradient(gradient, exact)
         sweep(module)
+
+
+def _remark(op: ir.OpView, parameter: ir.Value, weights: Weights, detail: str) -> Remark:
+    return Remark("lower-batch-norm", "lowered", layer_name(op, parameter, weights), detail, where(op))
 
 
 def normalize(op: hlo.BatchNormInferenceOp) -> ir.Value:
     """``(x - mean) * (scale * rsqrt(variance + epsilon)) + offset``"""
     arithmetic, axis = arithmetic_type(op.operand), op.feature_index.value
     x, scale, offset, mean = (convert(value, arithmetic) for value in (op.operand, op.scale, op.offset, op.mean))
+    factor = hlo.multiply(scale, inverse_deviation(op))
+    return convert(scale_and_shift(x, axis, mean, factor, offset), tensor_type(op.operand).element_type)
+
+
+def scale_and_shift(x: ir.Value, axis: int, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
+    """``(x - mean) * factor + offset``, the vectors along ``axis``."""
     centered = hlo.subtract(x, along(mean, axis, x))
-    scaled = hlo.multiply(centered, along(hlo.multiply(scale, inverse_deviation(op)), axis, x))
-    return convert(hlo.add(scaled, along(offset, axis, x)), tensor_type(op.operand).element_type)
+    return hlo.add(hlo.multiply(centered, along(factor, axis, x)), along(offset, axis, x))
 
 
 def inverse_deviation(op: hlo.BatchNormInferenceOp) -> ir.Value:
     """``rsqrt(variance + epsilon)`` per channel, in float32 at least."""
-    variance = convert(op.variance, arithmetic_type(op.operand))
-    epsilon = splat(op.epsilon.value, tensor_type(variance).shape, tensor_type(variance).element_type)
-    return hlo.rsqrt(hlo.add(variance, epsilon))
+    return _rsqrt_above(convert(op.variance, arithmetic_type(op.operand)), op.epsilon.value)
+
+
+def _rsqrt_above(variance: ir.Value, epsilon: float) -> ir.Value:
+    """``rsqrt(variance + epsilon)``"""
+    type_ = tensor_type(variance)
+    return hlo.rsqrt(hlo.add(variance, splat(epsilon, type_.shape, type_.element_type)))
+
+
+def _replace_training(op: hlo.BatchNormTrainingOp) -> dict[ir.Value, ir.Value]:
+    """Replaces the three results; the new mean and variance, with what they were before they were rounded."""
+    with ir.InsertionPoint(op), op.location:
+        wide, axis = ir.F64Type.get(), op.feature_index.value
+        x, scale, offset = (convert(value, wide) for value in (op.operand, op.scale, op.offset))
+        batch = statistics(x, axis)
+        factor = hlo.multiply(scale, _rsqrt_above(batch.variance, op.epsilon.value))
+        results = [scale_and_shift(x, axis, batch.mean, factor, offset), batch.mean, batch.variance]
+        rounded = [convert(value, tensor_type(op.operand).element_type) for value in results]
+    for old, new in zip(op.results, rounded, strict=True):
+        old.replace_all_uses_with(new)
+    return dict(zip(rounded[1:], results[1:], strict=True))
+
+
+def _replace_gradient(op: hlo.BatchNormGradOp, exact: dict[ir.Value, ir.Value]) -> None:
+    with ir.InsertionPoint(op), op.location:
+        wide, axis = ir.F64Type.get(), op.feature_index.value
+        x, scale, grad_output = (convert(value, wide) for value in (op.operand, op.scale, op.grad_output))
+        mean, variance = (exact.get(value) or convert(value, wide) for value in (op.mean, op.variance))
+        batch = Statistics(mean, variance, element_count(x, axis))
+        gradients = gradient(x, scale, batch, grad_output, axis, op.epsilon.value)
+        rounded = [convert(value, tensor_type(op.operand).element_type) for value in gradients]
+    for old, new in zip(op.results, rounded, strict=True):
+        old.replace_all_uses_with(new)
+
+
+def gradient(
+    x: ir.Value, scale: ir.Value, batch: Statistics, grad_output: ir.Value, axis: int, epsilon: float
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """``grad_operand``, ``grad_scale``, ``grad_offset`` in float64."""
+    inverse = _rsqrt_above(batch.variance, epsilon)
+    h = hlo.multiply(hlo.subtract(x, along(batch.mean, axis, x)), along(inverse, axis, x))
+    grad_offset, grad_scale = sum_features(grad_output, axis), sum_features(hlo.multiply(grad_output, h), axis)
+    mean_of_gradient, slope = (hlo.divide(total, batch.count) for total in (grad_offset, grad_scale))
+    along_h = hlo.multiply(h, along(slope, axis, x))
+    inner = hlo.subtract(hlo.subtract(grad_output, along(mean_of_gradient, axis, x)), along_h)
+    return hlo.multiply(inner, along(hlo.multiply(scale, inverse), axis, x)), grad_scale, grad_offset

@@ -82,6 +82,10 @@ class Weights:
         """Whether a weight value comes from an argument, or from a constant that is not one repeated number."""
         return any(source in self.arguments or _is_varied_constant(source) for source in self._expression(value))
 
+    def is_parameter(self, value: ir.Value) -> bool:
+        """Whether a batch norm's scale or offset can be a layer's: TensorFlow writes layer norm with constant ones."""
+        return not self.is_weight(value) or self.is_varied(value)
+
     def names(self, value: ir.Value) -> list[str]:
         """The names of the weight arguments that a weight value is computed from, first met first."""
         return [self.arguments[source] for source in self._expression(value) if source in self.arguments]

@@ -14,7 +14,7 @@
 // CHECK: %[[B:.*]] = stablehlo.broadcast_in_dim %arg2, dims = [1]
 // CHECK: %[[Y:.*]] = stablehlo.add %[[P]], %[[B]]
 // CHECK: return %[[Y]]
-// EXPLAIN: lower-batch-norm: bn: lowered: elementwise arithmetic
+// EXPLAIN: lower-batch-norm: bn: lowered: no pass folded it
 func.func @arithmetic(
     %x: tensor<2x3xf32>,
     %scale: tensor<3xf32>,
@@ -66,4 +66,50 @@ func.func @dynamic(%x: tensor<?x3xf32>, %s: tensor<3xf32>) -> tensor<?x3xf32> {
   %y = "stablehlo.batch_norm_inference"(%x, %s, %s, %s, %s) <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<?x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<?x3xf32>
   return %y : tensor<?x3xf32>
+}
+
+// Training: distances from the first element, summed in float64; one rounding at the end.
+// CHECK-LABEL: @training(
+// CHECK: %[[X:.*]] = stablehlo.convert %arg0 : (tensor<4x3xf32>) -> tensor<4x3xf64>
+// CHECK: %[[FIRST:.*]] = stablehlo.slice %[[X]] [0:1, 0:3]
+// CHECK: %[[K:.*]] = stablehlo.reshape %[[FIRST]] : (tensor<1x3xf64>) -> tensor<3xf64>
+// CHECK: %[[KB:.*]] = stablehlo.broadcast_in_dim %[[K]], dims = [1]
+// CHECK: %[[D:.*]] = stablehlo.subtract %[[X]], %[[KB]]
+// CHECK: stablehlo.reduce(%[[D]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
+// CHECK: %[[DD:.*]] = stablehlo.multiply %[[D]], %[[D]]
+// CHECK: stablehlo.reduce(%[[DD]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
+// CHECK: %[[Y:.*]] = stablehlo.convert %{{.*}} : (tensor<4x3xf64>) -> tensor<4x3xf32>
+// CHECK: %[[M:.*]] = stablehlo.convert %{{.*}} : (tensor<3xf64>) -> tensor<3xf32>
+// CHECK: %[[V:.*]] = stablehlo.convert %{{.*}} : (tensor<3xf64>) -> tensor<3xf32>
+// CHECK: return %[[Y]], %[[M]], %[[V]]
+// EXPLAIN: lower-batch-norm: training: lowered: it normalizes with the statistics of its batch
+func.func @training(
+    %x: tensor<4x3xf32>,
+    %scale: tensor<3xf32> {stablenorm.weight = "training/scale"},
+    %offset: tensor<3xf32> {stablenorm.weight = "training/offset"}) -> (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>) {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %offset)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>)
+  return %y, %mean, %variance : tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>
+}
+
+// A gradient reads the statistics of its training operation before they were rounded: nothing but the results is narrow.
+// CHECK-LABEL: @gradient(
+// CHECK-NOT: (tensor<3xf32>) -> tensor<3xf64>
+// CHECK: %[[SCALE:.*]] = stablehlo.convert %arg1 : (tensor<3xf32>) -> tensor<3xf64>
+// CHECK: %[[OFFSET:.*]] = stablehlo.convert %arg2 : (tensor<3xf32>) -> tensor<3xf64>
+// CHECK: stablehlo.convert %arg1 : (tensor<3xf32>) -> tensor<3xf64>
+// CHECK-NOT: (tensor<3xf32>) -> tensor<3xf64>
+// CHECK: return
+func.func @gradient(
+    %x: tensor<4x3xf32>, %scale: tensor<3xf32>, %offset: tensor<3xf32>,
+    %grad: tensor<4x3xf32>) -> (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>) {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %offset)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>)
+  %dx, %ds, %do = "stablehlo.batch_norm_grad"(%x, %scale, %mean, %variance, %grad)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<4x3xf32>)
+    -> (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>)
+  return %dx, %ds, %do : tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>
 }

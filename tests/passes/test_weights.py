@@ -80,7 +80,7 @@ def test_arguments_need_no_attributes(each):
     ("contract", "body", "broken"),
     [
         (
-            contracts.no_batch_norm_inference,
+            contracts.no_batch_norm,
             """%y = "stablehlo.batch_norm_inference"(%x, %w, %w, %w, %w)
             <{epsilon = 1.0e-3 : f32, feature_index = 0 : i64}>
             : (tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>

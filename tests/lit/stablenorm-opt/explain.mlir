@@ -9,7 +9,7 @@
 // CHECK: module {
 // CHECK-NEXT: @first(
 // EXPLAIN: explain.mlir:14:{{[0-9]+}}: remark: fold-batch-norm: bn: declined: its input is an argument of the function
-// EXPLAIN-NEXT: explain.mlir:14:{{[0-9]+}}: remark: lower-batch-norm: bn: lowered: elementwise arithmetic
+// EXPLAIN-NEXT: explain.mlir:14:{{[0-9]+}}: remark: lower-batch-norm: bn: lowered: no pass folded it
 func.func public @first(%x: tensor<2x3xf32>, %w: tensor<3xf32> {stablenorm.weight = "bn/variance"}) -> tensor<2x3xf32> {
   %y = "stablehlo.batch_norm_inference"(%x, %w, %w, %w, %w) <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<2x3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
