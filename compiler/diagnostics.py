@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from stablenorm.compiler.streams import drop_unwritable_output, open_streams
 
 
 class StablenormError(ValueError):
@@ -27,15 +28,20 @@ def first_line(error: BaseException) -> str:
 
 def exit_code(command: Callable[[], int]) -> int:
     """Runs a command for the shell: its own exit code; 2 after one line on standard error that says what was wrong."""
+    open_streams()
     try:
         code = command()
         sys.stdout.flush()
     except StablenormError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nothing more can be flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        drop_unwritable_output()
         return 141
+    except OSError as error:  # no permission, no space
+        drop_unwritable_output()
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return code
