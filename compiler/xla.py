@@ -24,8 +24,12 @@ class Compiled:
     executable: jax.stages.Compiled
 
     def __call__(self, *arrays: jax.typing.ArrayLike) -> list[jax.Array]:
-        with jax.enable_x64(True):  # otherwise JAX rounds float64 arguments to float32 before the call
-            return list(self.executable(*arrays))
+        """Raises StablenormError where XLA cannot run it: no memory, for one."""
+        try:
+            with jax.enable_x64(True):  # otherwise JAX rounds float64 arguments to float32 before the call
+                return list(self.executable(*arrays))
+        except jax.errors.JaxRuntimeError as error:
+            raise StablenormError(f"XLA cannot run the module: {first_line(error)}") from error
 
     def hlo(self) -> str:
         """XLA's optimized HLO."""

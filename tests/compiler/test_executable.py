@@ -142,3 +142,10 @@ def test_progress_names_every_step() -> None:
     assert steps[0] == "importing the model"
     assert "fold-batch-norm" in steps
     assert steps[-1] == "compiling with XLA"
+
+
+def test_running_out_of_memory_is_told_in_one_line() -> None:
+    executable = compiler.compile(lambda x: jnp.broadcast_to(x, (10**6, 10**6, 10**3)), np.float32(1))  # 4 petabytes
+    with pytest.raises(compiler.StablenormError, match=r"XLA cannot run the module: .*memory") as error:
+        executable(np.float32(1))
+    assert "\n" not in str(error.value)
