@@ -54,7 +54,10 @@ def from_bytes(
     """The content of a StableHLO file, as `from_file`."""
     module = read_module(data, name, make_context())
     main = _entry(module, name)
-    weights_last(main)
+    try:
+        weights_last(main)
+    except ValueError as error:
+        raise StablenormError(f'{name}: allowed: stablenorm.weight = "name"; {first_line(error)}') from error
     is_weight = [weight is not None for weight in weight_names(main)]
     declared = [_declared(place, type_) for place, type_ in enumerate(main.type.inputs) if not is_weight[place]]
     inputs = resolve_shapes(declared, input_shape, batch=None)

@@ -155,6 +155,7 @@ RECURSIVE = """func.func @main(%x: tensor<2xf32>) -> tensor<2xf32> {
         ("func.func @main(%x: index) -> index { return %x : index }", "allowed: ranked tensors"),
         (UNRANKED, "allowed: ranked tensors"),
         (RECURSIVE, "calls itself"),
+        ("func.func @main(%x: tensor<f32> {stablenorm.weight = 3}) { return }", 'allowed: stablenorm.weight = "name"'),
     ],
 )
 def test_modules_that_are_no_model_are_told(content: str, message: str, tmp_path: Path) -> None:
