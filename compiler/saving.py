@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend.mlir import ir
 
@@ -17,7 +18,8 @@ from stablenorm.compiler.report import Report
 from stablenorm.compiler.signature import Array, Signature
 from stablenorm.compiler.stablehlo_io import portable_artifact, read_module
 from stablenorm.passes.context import make_context
-from stablenorm.passes.dtypes import DTYPES
+from stablenorm.passes.dtypes import DTYPES, dtype_of
+from stablenorm.passes.rewriting import functions
 
 MODULE, WEIGHTS, REPORT = "module.mlirbc", "weights.safetensors", "report.json"
 SIGNATURE, TARGET = "stablenorm.signature", "stablenorm.target"
@@ -67,9 +69,26 @@ def load(path: str | os.PathLike[str]) -> Saved:
         signature = Signature.from_json(ir.StringAttr(attributes[SIGNATURE]).value)
         target = ir.StringAttr(attributes[TARGET]).value
         report = Report.from_json((place / REPORT).read_text())
-    except (ValueError, KeyError, TypeError) as error:
+        _check_signature(signature, module)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StablenormError(f"{place}: got a broken folder ({first_line(error)}); compile the model again") from error
     return Saved(module, signature, read_weights(place / WEIGHTS), report, target)
+
+
+def _check_signature(signature: Signature, module: ir.Module) -> None:
+    """Raises ValueError where it is not that of ``@main``, whose arguments begin with the inputs."""
+    main = next((function for function in functions(module) if function.name.value == "main"), None)
+    if main is None:
+        raise ValueError("its module has no @main")
+    sides = (
+        (signature.inputs, list(main.type.inputs)[: len(signature.inputs)], signature.input_tree),
+        (signature.outputs, list(main.type.results), signature.output_tree),
+    )
+    for specs, types, tree in sides:
+        told = [(spec.shape, spec.dtype) for spec in specs]
+        real = [(tuple(ir.RankedTensorType(type_).shape), str(dtype_of(type_))) for type_ in types]
+        if told != real or sorted(jax.tree.leaves(tree)) != list(range(len(specs))):
+            raise ValueError("its signature is not its module's")
 
 
 def write_weights(path: Path, weights: Mapping[str, Array]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from stablenorm import compiler
 from stablenorm.compiler import saving
+from stablenorm.compiler.signature import TensorSpec
 
 FILES = {"module.mlirbc", "weights.safetensors", "report.json"}
 
@@ -118,8 +120,9 @@ def cut(path: Path) -> None:
         lambda path: path.write_bytes(b""),
         lambda path: path.write_text("[]"),
         lambda path: path.write_bytes(b"\x00\xff"),
+        lambda path: path.write_text("[" * 100_000),
     ],
-    ids=["missing", "truncated", "empty", "another json", "binary"],
+    ids=["missing", "truncated", "empty", "another json", "binary", "deep"],
 )
 def test_a_broken_folder_is_told_in_one_line(
     name: str, damage: Callable[[Path], Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -131,6 +134,26 @@ def test_a_broken_folder_is_told_in_one_line(
         compiler.load(place)
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"inputs": ()},
+        {"outputs": ()},
+        {"inputs": (TensorSpec("x", (2, 4), "float32"),)},
+        {"inputs": (TensorSpec("x", (2, 3), "float64"),)},
+        {"input_tree": (1,)},
+        {"output_tree": 7},
+        {"output_tree": "0"},
+    ],
+)
+def test_a_signature_that_is_not_the_modules_is_told_in_one_line(wrong: dict[str, Any], tmp_path: Path) -> None:
+    executable = network()
+    executable.signature = dataclasses.replace(executable.signature, **wrong)
+    executable.save(tmp_path / "out")
+    with pytest.raises(compiler.StablenormError, match="got a broken folder"):
+        compiler.load(tmp_path / "out")
 
 
 def test_weights_that_do_not_belong_to_the_module_are_refused(tmp_path: Path) -> None:
