@@ -14,7 +14,7 @@ from collections.abc import Callable
 from jax.extend.mlir import ir, passmanager
 
 from stablenorm.compiler.diagnostics import StablenormError, first_line
-from stablenorm.passes import PASSES, Pass, PassContext
+from stablenorm.passes import PASSES, Pass, PassContext, make_context
 from stablenorm.passes.rewriting import run_mlir
 
 
@@ -103,7 +103,7 @@ def _stage(text: str) -> Stage:
     if name in ours:
         return Stage(text, _configured(ours[name], options.removesuffix("}").split()))
     try:
-        with ir.Context():
+        with make_context():  # StableHLO's passes are registered with the first
             passmanager.PassManager.parse(f"builtin.module({text})")
     except ValueError as error:
         raise _unknown(text, name, list(ours), error) from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from stablenorm.compiler import pipeline
@@ -55,6 +58,11 @@ def test_a_mistake_is_one_line(text: str, message: str):
     with pytest.raises(StablenormError, match=message) as caught:
         pipeline.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_stablehlos_passes_are_known_before_any_module_is_read():
+    code = "from stablenorm.compiler import pipeline; pipeline.parse('stablehlo-refine-shapes')"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nothing_runs_where_a_later_stage_is_unknown():
