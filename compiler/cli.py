@@ -97,6 +97,12 @@ def _shapes(texts: Sequence[str]) -> Any:
     return pairs[0][1] if len(pairs) == 1 else [shape for _, shape in pairs]
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed: whole numbers from 0")
+    return int(text)
+
+
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Shows the step under way while standard error is a terminal; says nothing elsewhere."""
@@ -146,7 +152,7 @@ examples:
         "compile a model and compare its outputs with the framework's own; exit code 1 if they differ",
     )
     _add_model(check)
-    check.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
+    check.add_argument("--seed", type=_seed, default=0, help="of the random inputs (default 0)")
     check.set_defaults(command=_check)
 
     demo = _command(commands, "demo", "fold and check a model of tf_keras.applications with random weights")

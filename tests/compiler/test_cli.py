@@ -141,7 +141,11 @@ BAD_INPUT = {
         ("no input", "out"),
     ],
     "demo": [("an unknown model", "--model Nothing"), ("a size too small", "--size 8")],
-    "check": [("a missing file", "nothing.keras"), ("an unknown seed", "model.keras --seed x")],
+    "check": [
+        ("a missing file", "nothing.keras"),
+        ("an unknown seed", "model.keras --seed x"),
+        ("a negative seed", "model.keras --seed -1"),
+    ],
     "": [("no command", ""), ("an unknown command", "destroy")],
 }
 CASES = [(command, what, rest) for command, cases in BAD_INPUT.items() for what, rest in cases]
