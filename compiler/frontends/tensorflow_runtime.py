@@ -52,9 +52,10 @@ def import_h5py() -> Any:
 def first_useful_line(error: BaseException) -> str:
     """What an error says, without the locations around it: TensorFlow's messages run over many lines."""
     lines = [line.strip() for line in _PREFIX.sub(r"\1", str(error)).splitlines()]
-    raised = [match[1] for match in map(_RAISED.match, lines) if match]
-    if "in user code:" in lines and raised:
-        return raised[-1].rstrip(".:'")
+    raised = [(number, match[1]) for number, match in enumerate(map(_RAISED.match, lines)) if match]
+    if "in user code:" in lines and raised:  # a traceback, with source lines, stands before the last of them
+        number, message = raised[-1]
+        lines = [message, *lines[number + 1 :]]
     useful = [line for line in lines if line and not _LOCATION.match(line)]
     return useful[0].rstrip(".:'") if useful else type(error).__name__
 

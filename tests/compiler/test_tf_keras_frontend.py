@@ -281,6 +281,12 @@ def test_a_model_that_fails_while_it_is_traced() -> None:
     assert "cannot trace the model for inputs (input_1: float32[1,2]): first reason;" in refused(Failing(), (1, 2))
 
 
+def test_a_layers_own_reason_is_told() -> None:
+    image = tf_keras.Input((None, None, 3))
+    model = tf_keras.Model(image, layers.Conv2D(4, 3)(image))
+    assert "Negative dimension size caused by subtracting 3 from 2" in refused(model, (1, 2, 2, 3))
+
+
 def test_something_else() -> None:
     assert refused(3).startswith("got builtins.int, allowed: a tf_keras model")
 
