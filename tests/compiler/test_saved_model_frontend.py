@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.trackable.resource import CapturableResource
 
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.frontends.main_function import find_main
@@ -146,6 +147,33 @@ def test_graphs_that_write_files_are_refused_before_they_load(tmp_path: Path) ->
     tf.saved_model.save(Writing(), tmp_path / "saved")
     assert "got the operations WriteFile, allowed: operations that only compute" in refused(tmp_path / "saved")
     assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_initializers_that_delete_checkpoints_are_refused_before_they_load(nested: bool, tmp_path: Path) -> None:
+    prefix = str(tmp_path / "victim")
+
+    def save() -> None:
+        tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant([1.0])])
+
+    def merge() -> None:
+        tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=[prefix], destination_prefix=prefix + "2")
+
+    class Table(CapturableResource):  # type: ignore[misc]
+        def _create_resource(self) -> Any:
+            return tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64, shared_name="table")
+
+        def _initialize(self) -> Any:
+            assert self.resource_handle is not None
+            (tf.function(merge) if nested else merge)()
+            return tf.no_op()
+
+    model = tf.Module()
+    model.table, model.f = Table(), tf.function(lambda x: x, input_signature=[tf.TensorSpec([2])])
+    tf.saved_model.save(model, tmp_path / "saved", signatures=model.f)
+    save()
+    assert "got the operations MergeV2Checkpoints, allowed" in refused(tmp_path / "saved")
+    assert len(list(tmp_path.glob("victim*"))) == 2  # an index and its data, as before
 
 
 def test_unknown_sizes_and_strings(tmp_path: Path) -> None:
