@@ -97,7 +97,7 @@ def _infer(
 def _feature_axes(axis: int | Sequence[int], x: Array) -> tuple[int, ...]:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"x: got {x.dtype}, allowed: a real floating-point type; convert it first")
-    given = [axis] if isinstance(axis, numbers.Integral) else list(axis) if isinstance(axis, Sequence) else None
+    given: Any = [axis] if isinstance(axis, numbers.Integral) else list(axis) if isinstance(axis, Sequence) else None
     if not given or not all(isinstance(entry, numbers.Integral) for entry in given):
         raise TypeError(f"axis: got {axis!r}, allowed: an int, or a sequence of ints")
     outside = [entry for entry in given if not -x.ndim <= entry < x.ndim]
@@ -113,7 +113,7 @@ def _check_kinds(training: Any, momentum: Any, epsilon: Any) -> None:
     if not isinstance(training, bool | np.bool_):
         raise TypeError(f"training: got {training!r}, allowed: True or False; branch on a traced value with lax.cond")
     for name, value in (("momentum", momentum), ("epsilon", epsilon)):
-        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(f"{name}: got {value!r}, allowed: a Python number")
 
 

@@ -54,7 +54,8 @@ def _spread(vector: Array, axes: tuple[int, ...], like: Array) -> Array:
 
 
 def _inner(a: Array, b: Array, axes: tuple[int, ...], dtype: Any) -> Array:
-    return inner_p.bind(a, b, axes=axes, dtype=jnp.dtype(dtype))
+    total: Array = inner_p.bind(a, b, axes=axes, dtype=jnp.dtype(dtype))
+    return total
 
 
 def _normalized(x: Array, mean: Array, rest: Array, inverse: Array, axes: tuple[int, ...]) -> Array:
@@ -68,7 +69,7 @@ def _per_count(total: Array, count: Array) -> Array:
 
 
 def _tangent(*operands: Array, axes: tuple[int, ...]) -> Array:
-    """``r (dx - mean(dx) - h mean(dx h)) + h dscale + doffset``, with ``r = scale * inverse`` and h the normalized x."""
+    """``r (dx - mean(dx) - h mean(dx h)) + h dscale + doffset``, ``r = scale * inverse``, h the normalized x."""
     x, scale, mean, rest, inverse, count, *weight, dx, dscale, doffset = operands
     h = _normalized(x, mean, rest, inverse, axes)
     wide = dx.astype(h.dtype)
