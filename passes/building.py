@@ -50,12 +50,13 @@ def splat(number: float, shape: Sequence[int], element_type: ir.Type) -> ir.Valu
     return hlo.constant(ir.DenseElementsAttr.get_splat(ir.RankedTensorType.get(shape, element_type), attribute))
 
 
-def along(vector: ir.Value, axis: int, like: ir.Value) -> ir.Value:
-    """``vector`` (rank 1) broadcast along dimension ``axis`` to the shape of ``like``, dynamic sizes included."""
+def along(vector: ir.Value, axis: int | Sequence[int], like: ir.Value) -> ir.Value:
+    """``vector`` broadcast to the shape of ``like``, its dimensions lying along ``axis``; dynamic sizes included."""
     result = ir.RankedTensorType.get(shape_of(like), tensor_type(vector).element_type)
+    axes = [axis] if isinstance(axis, int) else list(axis)
     if result.has_static_shape:
-        return hlo.broadcast_in_dim(result, vector, [axis])
-    return hlo.dynamic_broadcast_in_dim(result, vector, _sizes(like), [axis])
+        return hlo.broadcast_in_dim(result, vector, axes)
+    return hlo.dynamic_broadcast_in_dim(result, vector, _sizes(like), axes)
 
 
 def _sizes(value: ir.Value) -> ir.Value:

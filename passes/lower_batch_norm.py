@@ -38,7 +38,7 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.base import Pass, PassContext, Remark
-from stablenorm.passes.batch_statistics import Statistics, element_count, statistics, sum_features
+from stablenorm.passes.batch_statistics import Axes, element_count, quotient, statistics, sum_features
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
 from stablenorm.passes.contracts import no_batch_norm
 from stablenorm.passes.matching import layer_name, where
@@ -82,7 +82,7 @@ def normalize(op: hlo.BatchNormInferenceOp) -> ir.Value:
     return convert(scale_and_shift(x, axis, mean, factor, offset), tensor_type(op.operand).element_type)
 
 
-def scale_and_shift(x: ir.Value, axis: int, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
+def scale_and_shift(x: ir.Value, axis: int | Axes, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
     """``(x - mean) * factor + offset``, the vectors along ``axis``."""
     centered = hlo.subtract(x, along(mean, axis, x))
     return hlo.add(hlo.multiply(centered, along(factor, axis, x)), along(offset, axis, x))
@@ -90,10 +90,10 @@ def scale_and_shift(x: ir.Value, axis: int, mean: ir.Value, factor: ir.Value, of
 
 def inverse_deviation(op: hlo.BatchNormInferenceOp) -> ir.Value:
     """``rsqrt(variance + epsilon)`` per channel, in float32 at least."""
-    return _rsqrt_above(convert(op.variance, arithmetic_type(op.operand)), op.epsilon.value)
+    return rsqrt_above(convert(op.variance, arithmetic_type(op.operand)), op.epsilon.value)
 
 
-def _rsqrt_above(variance: ir.Value, epsilon: float) -> ir.Value:
+def rsqrt_above(variance: ir.Value, epsilon: float) -> ir.Value:
     """``rsqrt(variance + epsilon)``"""
     type_ = tensor_type(variance)
     return hlo.rsqrt(hlo.add(variance, splat(epsilon, type_.shape, type_.element_type)))
@@ -104,8 +104,8 @@ def _replace_training(op: hlo.BatchNormTrainingOp) -> dict[ir.Value, ir.Value]:
     with ir.InsertionPoint(op), op.location:
         wide, axis = ir.F64Type.get(), op.feature_index.value
         x, scale, offset = (convert(value, wide) for value in (op.operand, op.scale, op.offset))
-        batch = statistics(x, axis)
-        factor = hlo.multiply(scale, _rsqrt_above(batch.variance, op.epsilon.value))
+        batch = statistics(x, [axis])
+        factor = hlo.multiply(scale, rsqrt_above(batch.variance, op.epsilon.value))
         results = [scale_and_shift(x, axis, batch.mean, factor, offset), batch.mean, batch.variance]
         rounded = [convert(value, tensor_type(op.operand).element_type) for value in results]
     for old, new in zip(op.results, rounded, strict=True):
@@ -115,24 +115,35 @@ def _replace_training(op: hlo.BatchNormTrainingOp) -> dict[ir.Value, ir.Value]:
 
 def _replace_gradient(op: hlo.BatchNormGradOp, exact: dict[ir.Value, ir.Value]) -> None:
     with ir.InsertionPoint(op), op.location:
-        wide, axis = ir.F64Type.get(), op.feature_index.value
+        wide, axes = ir.F64Type.get(), [op.feature_index.value]
         x, scale, grad_output = (convert(value, wide) for value in (op.operand, op.scale, op.grad_output))
         mean, variance = (exact.get(value) or convert(value, wide) for value in (op.mean, op.variance))
-        batch = Statistics(mean, variance, element_count(x, axis))
-        gradients = gradient(x, scale, batch, grad_output, axis, op.epsilon.value)
+        centered = hlo.subtract(x, along(mean, axes, x))
+        inverse = rsqrt_above(variance, op.epsilon.value)
+        gradients = gradient(centered, inverse, scale, element_count(x, axes), grad_output, axes)
         rounded = [convert(value, tensor_type(op.operand).element_type) for value in gradients]
     for old, new in zip(op.results, rounded, strict=True):
         old.replace_all_uses_with(new)
 
 
 def gradient(
-    x: ir.Value, scale: ir.Value, batch: Statistics, grad_output: ir.Value, axis: int, epsilon: float
+    centered: ir.Value,
+    inverse: ir.Value,
+    scale: ir.Value,
+    count: ir.Value,
+    grad_output: ir.Value,
+    axes: Axes,
+    weight: ir.Value | None = None,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """``grad_operand``, ``grad_scale``, ``grad_offset`` in float64."""
-    inverse = _rsqrt_above(batch.variance, epsilon)
-    h = hlo.multiply(hlo.subtract(x, along(batch.mean, axis, x)), along(inverse, axis, x))
-    grad_offset, grad_scale = sum_features(grad_output, axis), sum_features(hlo.multiply(grad_output, h), axis)
-    mean_of_gradient, slope = (hlo.divide(total, batch.count) for total in (grad_offset, grad_scale))
-    along_h = hlo.multiply(h, along(slope, axis, x))
-    inner = hlo.subtract(hlo.subtract(grad_output, along(mean_of_gradient, axis, x)), along_h)
-    return hlo.multiply(inner, along(hlo.multiply(scale, inverse), axis, x)), grad_scale, grad_offset
+    """``grad_operand``, ``grad_scale``, ``grad_offset`` in float64; ``centered`` is ``x - mean``.
+
+    Where the statistics counted each element ``weight`` times, so does what they pass on.
+    """
+    h = hlo.multiply(centered, along(inverse, axes, centered))
+    grad_offset, grad_scale = sum_features(grad_output, axes), sum_features(hlo.multiply(grad_output, h), axes)
+    mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
+    through_statistics = hlo.add(mean, hlo.multiply(h, slope))
+    if weight is not None:
+        through_statistics = hlo.multiply(weight, through_statistics)
+    inner = hlo.subtract(grad_output, through_statistics)
+    return hlo.multiply(inner, along(hlo.multiply(scale, inverse), axes, h)), grad_scale, grad_offset

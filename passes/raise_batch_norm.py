@@ -30,7 +30,7 @@ from typing import ClassVar
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.ops import BatchNormInference
+from stablenorm.ops.batch_norm_inference import BatchNormInference
 from stablenorm.passes.base import Pass, PassContext, Remark
 from stablenorm.passes.building import (
     arithmetic_type,
