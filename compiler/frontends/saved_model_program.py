@@ -15,6 +15,7 @@ from stablenorm.compiler.frontends.tensorflow_runtime import first_useful_line
 _REFUSED = re.compile(
     r"WriteFile|Save|SaveSlices|(Eager)?PyFunc(Stateless)?|Debug\w+|Create\w*Summary\w*Writer|\w*SummaryWriter"
     r"|PrintV2|Rpc\w*|DatasetToTFRecord\w*|Experimental\w*TFRecord|SaveDataset\w*|DistributedSave|MakeUniqueDir\w*"
+    r"|CacheDataset\w*|\w*Snapshot\w*|DataServiceDataset\w*|RegisterDataset\w*"
 )
 # These write and delete files too, but every SavedModel has them, in the function that saves its variables: they are
 # refused only where loading may run them.

@@ -138,15 +138,24 @@ def test_a_saved_model_without_its_variables(tmp_path: Path) -> None:
 
 
 def test_graphs_that_write_files_are_refused_before_they_load(tmp_path: Path) -> None:
-    class Writing(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec((2,), name="x")])  # type: ignore[untyped-decorator]
-        def __call__(self, x: tf.Tensor) -> Any:
-            tf.io.write_file(str(tmp_path / "written"), "data")
+    def cache() -> None:
+        numbers = tf.data.Dataset.range(3).cache(str(tmp_path / "written"))
+        numbers.reduce(tf.constant(0, tf.int64), lambda a, b: a + b)
+
+    def model(write: Callable[[], Any]) -> Any:
+        def call(x: tf.Tensor) -> Any:
+            write()
             return x * 2.0
 
-    tf.saved_model.save(Writing(), tmp_path / "saved")
-    assert "got the operations WriteFile, allowed: operations that only compute" in refused(tmp_path / "saved")
-    assert not (tmp_path / "written").exists()
+        module = tf.Module()
+        module.f = tf.function(call, input_signature=[tf.TensorSpec((2,), name="x")])
+        return module
+
+    writers = {"WriteFile": lambda: tf.io.write_file(str(tmp_path / "written"), "data"), "CacheDatasetV2": cache}
+    for operation, write in writers.items():
+        tf.saved_model.save(model(write), tmp_path / "saved")
+        assert f"got the operations {operation}, allowed: operations that only compute" in refused(tmp_path / "saved")
+    assert not list(tmp_path.glob("written*"))
 
 
 @pytest.mark.parametrize("nested", [False, True])
