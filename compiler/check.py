@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 import jax
 import ml_dtypes
 import numpy as np
+from jax.extend.mlir import ir
 
 from stablenorm.compiler.executable import Executable
 from stablenorm.compiler.signature import Array, Signature, TensorSpec
 from stablenorm.compiler.tables import text_table
+from stablenorm.passes.dtypes import dtype_of
+from stablenorm.passes.rewriting import functions, operations
 
 # The largest difference that is rounding, relative to the largest output, by the narrowest type computed in: about 100
 # roundings of float32, since each of many layers adds its own; 40 of float16, 25 of bfloat16, 5,000 of float64.
@@ -86,7 +89,10 @@ def _compare(spec: TensorSpec, ours: Array, theirs: Array, tolerance: float) -> 
 
 
 def _narrowest(executable: Executable) -> str:
-    """The narrowest floating-point type in the module."""
-    text = executable.stablehlo()
-    names = {"bfloat16": "bf16>", "float16": "xf16>", "float32": "f32>"}
-    return next((name for name, mark in names.items() if mark in text), "float64")
+    """The narrowest floating-point type that anything is computed in."""
+    types = {
+        result.type for function in functions(executable.module) for op in operations(function) for result in op.results
+    }
+    dtypes = {dtype_of(type_) for type_ in types if isinstance(type_, ir.RankedTensorType)}
+    names = {dtype.name for dtype in dtypes if dtype is not None}
+    return next((name for name in reversed(TOLERANCES) if name in names), "float32")

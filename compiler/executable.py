@@ -40,18 +40,19 @@ class Executable:
         report: what became of each batch norm.
         target: where it runs.
         weights: the weights by name, as the model had them.
+        module: the final module; `stablehlo` prints it.
     """
 
     signature: Signature
     report: Report
     target: Target
     weights: Mapping[str, Array]
-    _module: ir.Module
+    module: ir.Module
     _specialize: Specialize | None = None
     _by_batch: dict[int, Executable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._compiled: Compiled = compile_module(without_prepare(self._module), self.target)
+        self._compiled: Compiled = compile_module(without_prepare(self.module), self.target)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Runs the model.
@@ -67,7 +68,7 @@ class Executable:
 
     def stablehlo(self) -> str:
         """The final module, as StableHLO text."""
-        return str(self._module)
+        return str(self.module)
 
     def hlo(self) -> str:
         """What XLA made of it: the optimized HLO, as text."""
@@ -81,12 +82,12 @@ class Executable:
         Raises:
             StablenormError: something else stands at ``path``, or the folder cannot be written.
         """
-        saving.save(path, saving.Saved(self._module, self.signature, self.weights, self.report, self.target.name))
+        saving.save(path, saving.Saved(self.module, self.signature, self.weights, self.report, self.target.name))
 
     @functools.cached_property
     def _prepared(self) -> list[jax.Array]:
         """What ``@main`` takes after the inputs, computed once from the weights."""
-        by_name = {function.name.value: function for function in functions(self._module)}
+        by_name = {function.name.value: function for function in functions(self.module)}
         taker = by_name.get("prepare", by_name["main"])
         names = [name for name in weight_names(taker) if name is not None]
         missing = [name for name in names if name not in self.weights]
@@ -98,7 +99,7 @@ class Executable:
         types = [type_ for type_, name in zip(taker.type.inputs, weight_names(taker), strict=True) if name is not None]
         values = [_fitting(name, self.weights[name], type_) for name, type_ in zip(names, types, strict=True)]
         if "prepare" in by_name:
-            return compile_module(_only_prepare(self._module), self.target)(*values)
+            return compile_module(_only_prepare(self.module), self.target)(*values)
         with jax.enable_x64(True):
             return [jax.device_put(value) for value in values]
 

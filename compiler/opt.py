@@ -36,7 +36,8 @@ def _split(data: bytes) -> list[bytes]:
     """The parts of a file, each behind as many empty lines as stand before it: line numbers stay the file's."""
     parts = _SEPARATOR.split(data)
     lines = itertools.accumulate((part.count(b"\n") for part in parts), initial=0)
-    return [b"\n" * before + part for before, part in zip(lines, parts, strict=False)]
+    padded = [b"\n" * before + part for before, part in zip(lines, parts, strict=False)]
+    return [part for part in padded if part.strip()] or [data]
 
 
 def _optimize(data: bytes, name: str, options: argparse.Namespace, *, single: bool) -> str:

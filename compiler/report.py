@@ -89,7 +89,7 @@ def left_over(module: ir.Module) -> list[Remark]:
             reason = _LEFT_OVER.get(op.operation.name)
             if reason and any(weights.is_parameter(operand) for operand in list(op.operands)[1:3]):
                 remarks.append(
-                    Remark("compile", "declined", layer_name(op, op.operands[1], weights), reason, where(op))
+                    Remark("compile", "declined", layer_name(op, weights, *list(op.operands)[1:]), reason, where(op))
                 )
     return remarks
 

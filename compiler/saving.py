@@ -19,7 +19,7 @@ from stablenorm.compiler.signature import Array, Signature
 from stablenorm.compiler.stablehlo_io import portable_artifact, read_module
 from stablenorm.passes.context import make_context
 from stablenorm.passes.dtypes import DTYPES, dtype_of
-from stablenorm.passes.rewriting import functions
+from stablenorm.passes.rewriting import find_function
 
 MODULE, WEIGHTS, REPORT = "module.mlirbc", "weights.safetensors", "report.json"
 SIGNATURE, TARGET = "stablenorm.signature", "stablenorm.target"
@@ -38,7 +38,7 @@ class Saved:
 
 def save(path: str | os.PathLike[str], saved: Saved) -> None:
     """Writes the folder beside its place, then moves it there."""
-    place = Path(path)
+    place = Path(path).resolve()  # a link keeps pointing there
     check_replaceable(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str]) -> Saved:
 
 def _check_signature(signature: Signature, module: ir.Module) -> None:
     """Raises ValueError where it is not that of ``@main``, whose arguments begin with the inputs."""
-    main = next((function for function in functions(module) if function.name.value == "main"), None)
+    main = find_function(module, "main")
     if main is None:
         raise ValueError("its module has no @main")
     sides = (

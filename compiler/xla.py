@@ -14,7 +14,7 @@ from stablenorm.compiler.diagnostics import StablenormError, first_line
 from stablenorm.compiler.stablehlo_io import portable_artifact
 from stablenorm.compiler.targets import Target
 from stablenorm.passes.dtypes import dtype_of
-from stablenorm.passes.rewriting import functions
+from stablenorm.passes.rewriting import find_function
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,8 @@ def compile_module(module: ir.Module, target: Target) -> Compiled:
     Raises:
         StablenormError: a tensor has no static shape or no NumPy dtype, or XLA refuses the module.
     """
-    main = next(function for function in functions(module) if function.name.value == "main")
+    main = find_function(module, "main")
+    assert main is not None, "every pipeline and frontend leaves @main"
     # Named, because JAX would take another device where the machine has one.
     device = jax.sharding.SingleDeviceSharding(jax.devices(target.name)[0])
     arguments, results = (_specs(types, device) for types in (main.type.inputs, main.type.results))

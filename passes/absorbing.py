@@ -74,7 +74,7 @@ def into_convolution(op: hlo.ConvolutionOp, axis: int, weights: Weights) -> Plan
         kernel = scaled_weight(op.rhs, scale, numbers.kernel_output_feature_dimension)
         return Scaled(_with_operand(op, 1, kernel), None, kernel)
 
-    return Plan(layer_name(op, op.rhs, weights), act)
+    return Plan(layer_name(op, weights, op.rhs), act)
 
 
 def into_dot_general(op: hlo.DotGeneralOp, axis: int, weights: Weights) -> Plan | NoMatch:
@@ -102,7 +102,7 @@ def into_dot_general(op: hlo.DotGeneralOp, axis: int, weights: Weights) -> Plan 
         scaled = scaled_weight(weight, scale, origins[axis])
         return Scaled(_with_operand(op, side, scaled), None, scaled)
 
-    return Plan(layer_name(op, weight, weights), act)
+    return Plan(layer_name(op, weights, weight), act)
 
 
 def through_add(op: hlo.AddOp, axis: int, weights: Weights) -> Plan | NoMatch:

@@ -52,7 +52,7 @@ class FoldBatchNorm(Pass):
 
 
 def _fold(op: hlo.BatchNormInferenceOp, weights: Weights) -> Remark:
-    subject, location = layer_name(op, op.mean, weights), where(op)
+    subject, location = layer_name(op, weights, op.mean, op.variance, op.scale, op.offset), where(op)
     way = _guarded_plan(op, weights)
     if isinstance(way, NoMatch):
         return Remark("fold-batch-norm", "declined", subject, way.reason, location)

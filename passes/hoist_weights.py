@@ -35,7 +35,7 @@ from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.building import is_float, product, shape_of
 from stablenorm.passes.contracts import weights_are_prepared
 from stablenorm.passes.matching import defining_op
-from stablenorm.passes.rewriting import copy_with, functions, sweep
+from stablenorm.passes.rewriting import copy_with, find_function, set_arguments, sweep
 from stablenorm.passes.weights import WEIGHT, Weights, weight_names
 
 PREPARED = "stablenorm.prepared"
@@ -49,10 +49,10 @@ class HoistWeights(Pass):
     ensures = (weights_are_prepared,)
 
     def run(self, module: ir.Module, context: PassContext) -> None:
-        main = next((function for function in functions(module) if function.name.value == "main"), None)
+        main = find_function(module, "main")
         if main is None:
             return
-        if any(function.name.value == "prepare" for function in functions(module)):
+        if find_function(module, "prepare") is not None:
             raise ValueError("the module has a function @prepare of its own: rename it")
         weights = Weights(main, context.weights)
         prepared = _frontier(main, weights)
@@ -128,7 +128,7 @@ def _take_prepared(main: func.FuncOp, weights: Weights, prepared: list[ir.Value]
     arguments = [main.entry_block.add_argument(value.type, value.location) for value in prepared]
     for value, argument in zip(prepared, arguments, strict=True):
         value.replace_all_uses_with(argument)
-    _set_signature(main, [*main.arg_attrs, *(_named(PREPARED, name) for name in names)])
+    set_arguments(main, [*main.arg_attrs, *(_named(PREPARED, name) for name in names)])
 
 
 def _drop_weight_arguments(main: func.FuncOp) -> None:
@@ -137,14 +137,7 @@ def _drop_weight_arguments(main: func.FuncOp) -> None:
     for place in reversed(range(len(block.arguments))):
         if place not in kept:
             block.erase_argument(place)
-    _set_signature(main, [attributes[place] for place in kept])
-
-
-def _set_signature(function: func.FuncOp, attributes: list[ir.Attribute]) -> None:
-    """Makes a function's type and argument attributes those of its block's arguments."""
-    types = ir.FunctionType.get([argument.type for argument in function.arguments], function.type.results)
-    function.attributes["function_type"] = ir.TypeAttr.get(types)
-    function.arg_attrs = ir.ArrayAttr.get(attributes)
+    set_arguments(main, [attributes[place] for place in kept])
 
 
 def _named(attribute: str, name: str) -> ir.Attribute:

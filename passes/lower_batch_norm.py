@@ -32,6 +32,7 @@ After::
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 from jax.extend.mlir import ir
@@ -57,21 +58,23 @@ class LowerBatchNorm(Pass):
         for function in functions(module):
             weights = Weights(function, context.weights)
             for op in operations_of(function, hlo.BatchNormInferenceOp):
-                context.remarks.append(_remark(op, op.mean, weights, "no pass folded it"))
+                context.remarks.append(
+                    _remark(op, (op.mean, op.variance, op.scale, op.offset), weights, "no pass folded it")
+                )
                 rewrite(op, normalize)
             exact: dict[ir.Value, ir.Value] = {}
             for training in operations_of(function, hlo.BatchNormTrainingOp):
                 if weights.is_parameter(training.scale) or weights.is_parameter(training.offset):
                     reason = "it normalizes with the statistics of its batch"
-                    context.remarks.append(_remark(training, training.scale, weights, reason))
+                    context.remarks.append(_remark(training, (training.scale, training.offset), weights, reason))
                 exact |= _replace_training(training)
             for gradient in operations_of(function, hlo.BatchNormGradOp):
                 _replace_gradient(gradient, exact)
         sweep(module)
 
 
-def _remark(op: ir.OpView, parameter: ir.Value, weights: Weights, detail: str) -> Remark:
-    return Remark("lower-batch-norm", "lowered", layer_name(op, parameter, weights), detail, where(op))
+def _remark(op: ir.OpView, parameters: Sequence[ir.Value], weights: Weights, detail: str) -> Remark:
+    return Remark("lower-batch-norm", "lowered", layer_name(op, weights, *parameters), detail, where(op))
 
 
 def normalize(op: hlo.BatchNormInferenceOp) -> ir.Value:

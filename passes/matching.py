@@ -54,9 +54,10 @@ def owner_name(names: Sequence[str]) -> str | None:
     return layer or names[0]
 
 
-def layer_name(operation: ir.OpView, parameter: ir.Value, weights: Weights) -> str:
-    """What to call an operation in a remark: the owner of its parameter, else its location's name, else its own."""
-    return owner_name(weights.names(parameter)) or location_name(operation.location) or operation.operation.name
+def layer_name(operation: ir.OpView, weights: Weights, *parameters: ir.Value) -> str:
+    """What to call an operation in a remark: the owner of the first parameter that is a weight, else its location."""
+    owners = (owner_name(weights.names(parameter)) for parameter in parameters if weights.is_weight(parameter))
+    return next(filter(None, owners), None) or location_name(operation.location) or operation.operation.name
 
 
 def location_name(location: object) -> str | None:

@@ -88,7 +88,7 @@ def _raise(op: ir.OpView, weights: Weights, inside: set[ir.Value]) -> Iterator[R
         return
     inside.update(path[: path.index(form.x)])
     axis = _feature_index(form)
-    subject, location = layer_name(op, form.radicand.value, weights), where(op)
+    subject, location = layer_name(op, weights, form.radicand.value), where(op)
     if axis is None:
         reason = "its parameters vary along several dimensions, which batch_norm_inference cannot say"
         yield Remark("raise-batch-norm", "declined", subject, reason, location)

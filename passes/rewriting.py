@@ -8,7 +8,7 @@ with the reason. It emits at the operation's place. It erases nothing: what it l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from jax.extend.mlir import ir, passmanager
@@ -30,6 +30,11 @@ def functions(module: ir.Module) -> Iterator[func.FuncOp]:
     for operation in module.body.operations:
         if isinstance(operation, func.FuncOp) and not operation.is_external:
             yield operation
+
+
+def find_function(module: ir.Module, name: str) -> func.FuncOp | None:
+    """The function ``@name``, if it has a body."""
+    return next((function for function in functions(module) if function.name.value == name), None)
 
 
 def operations(root: ir.OpView | ir.Operation) -> list[ir.OpView]:
@@ -57,6 +62,13 @@ def rewrite(operation: Op, pattern: Callable[[Op], ir.Value | NoMatch]) -> NoMat
         return outcome
     operation.results[0].replace_all_uses_with(outcome)
     return None
+
+
+def set_arguments(function: func.FuncOp, attributes: Sequence[ir.Attribute]) -> None:
+    """Makes a function's type that of its block's arguments, and gives these the attributes."""
+    types = ir.FunctionType.get([argument.type for argument in function.arguments], function.type.results)
+    function.attributes["function_type"] = ir.TypeAttr.get(types)
+    function.arg_attrs = ir.ArrayAttr.get(list(attributes))
 
 
 def copy_with(op: ir.OpView, values: dict[ir.Value, ir.Value], place: ir.InsertionPoint) -> None:

@@ -83,7 +83,11 @@ def split_shapes(input_shape: Any) -> list[Shape]:
 def _narrow(declared: InputType, given: Sequence[Any] | None) -> InputType:
     if given is None:
         return declared
-    sizes = all(size is None or (isinstance(size, SupportsIndex) and int(size) > 0) for size in given)
+    least = [0] + [1] * len(given)  # a batch may be empty
+    sizes = all(
+        size is None or (isinstance(size, SupportsIndex) and int(size) >= low)
+        for size, low in zip(given, least, strict=False)
+    )
     known = (None,) * len(given) if declared.shape is None else declared.shape
     fits = len(given) == len(known) and all(a in (None, b) or b is None for a, b in zip(known, given, strict=True))
     if not (sizes and fits):

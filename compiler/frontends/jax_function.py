@@ -8,17 +8,15 @@ from typing import Any
 import jax
 import jax.export
 import numpy as np
-from jax.extend.mlir import ir
 
 from stablenorm.compiler.diagnostics import StablenormError, first_line
 from stablenorm.compiler.frontends import stablehlo
-from stablenorm.compiler.frontends.argument_order import weights_last
+from stablenorm.compiler.frontends.main_function import find_main, mark_weights
 from stablenorm.compiler.frontends.names import unique_names
 from stablenorm.compiler.imported import Imported
 from stablenorm.compiler.signature import Array, Signature, TensorSpec, Tree
 from stablenorm.compiler.stablehlo_io import read_module
 from stablenorm.passes.context import make_context
-from stablenorm.passes.weights import WEIGHT
 
 
 def from_function(
@@ -47,7 +45,7 @@ def from_function(
     is_weight = [path[0].idx in argnums for path, _ in leaves]
     names = unique_names(_name(path, weight) for (path, _), weight in zip(leaves, is_weight, strict=True))
     weights = {n: _value(n, leaf) for n, (_, leaf), w in zip(names, leaves, is_weight, strict=True) if w}
-    _mark(module, [name if weight else None for name, weight in zip(names, is_weight, strict=True)])
+    mark_weights(find_main(module), [name if weight else None for name, weight in zip(names, is_weight, strict=True)])
     outputs, output_tree = _outputs(exported)
     inputs = [_spec(n, aval) for n, aval, w in zip(names, exported.in_avals, is_weight, strict=True) if not w]
     skeleton = [argument for place, argument in enumerate(arguments) if place not in argnums]
@@ -91,14 +89,3 @@ def _name(path: tuple[Any, ...], is_weight: bool) -> str:
 
 def _joined(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _mark(module: ir.Module, weights: Sequence[str | None]) -> None:
-    """Names the arguments of ``@main`` that are weights, and puts them behind the inputs."""
-    main = stablehlo.main_function(module)
-    with module.context:
-        marks: list[dict[str, ir.Attribute]] = [
-            {} if name is None else {WEIGHT: ir.StringAttr.get(name)} for name in weights
-        ]
-        main.arg_attrs = ir.ArrayAttr.get(list(map(ir.DictAttr.get, marks)))
-    weights_last(main)

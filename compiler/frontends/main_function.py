@@ -7,44 +7,57 @@ from collections.abc import Sequence
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
 
-from stablenorm.passes.weights import WEIGHT
+from stablenorm.passes.rewriting import find_function, set_arguments
+from stablenorm.passes.weights import WEIGHT, weight_names
 
 _ALIAS = "mhlo.input_output_alias"
 
 
-def find_main(module: ir.Module) -> ir.OpView:
+def find_main(module: ir.Module) -> func.FuncOp:
     """The function ``@main``. Raises LookupError where there is none."""
-    for operation in module.body.operations:
-        if isinstance(operation, func.FuncOp) and ir.StringAttr(operation.attributes["sym_name"]).value == "main":
-            main: ir.OpView = operation
-            return main
-    raise LookupError("the module has no function @main")
+    main = find_function(module, "main")
+    if main is None:
+        raise LookupError("the module has no function @main")
+    return main
 
 
-def function_type(function: ir.OpView) -> ir.FunctionType:
-    """Its type."""
-    return ir.FunctionType(ir.TypeAttr(function.attributes["function_type"]).value)
+def mark_weights(main: func.FuncOp, names: Sequence[str | None]) -> None:
+    """Gives each argument with a name the attribute ``stablenorm.weight``, and puts these behind the inputs."""
+    if len(main.arguments) != len(names):
+        raise ValueError(f"@main has {len(main.arguments)} arguments, not {len(names)}")
+    with main.context:
+        marks: list[dict[str, ir.Attribute]] = [
+            {} if name is None else {WEIGHT: ir.StringAttr.get(name)} for name in names
+        ]
+        main.arg_attrs = ir.ArrayAttr.get(list(map(ir.DictAttr.get, marks)))
+    weights_last(main)
 
 
-def mark_weights(main: ir.OpView, first: int, names: Sequence[str]) -> None:
-    """Gives the arguments from ``first`` on the attribute ``stablenorm.weight = "<name>"``, one name each."""
-    inputs = len(function_type(main).inputs)
-    if inputs != first + len(names):
-        raise ValueError(f"@main has {inputs} arguments, not {first} inputs and {len(names)} weights")
-    attributes = [ir.DictAttr.get({})] * first
-    attributes += [ir.DictAttr.get({WEIGHT: ir.StringAttr.get(name)}) for name in names]
-    main.attributes["arg_attrs"] = ir.ArrayAttr.get(attributes)
+def weights_last(main: func.FuncOp) -> None:
+    """Puts the arguments that are weights behind the inputs; each kind keeps its order."""
+    is_weight = [name is not None for name in weight_names(main)]
+    order = sorted(range(len(is_weight)), key=is_weight.__getitem__)
+    if order == sorted(order):
+        return
+    block = main.entry_block
+    old, attributes = list(block.arguments), list(main.arg_attrs)
+    for place in order:
+        old[place].replace_all_uses_with(block.add_argument(old[place].type, old[place].location))
+    for _ in old:
+        block.erase_argument(0)
+    with main.context:
+        set_arguments(main, [attributes[place] for place in order])
 
 
-def keep_results(main: ir.OpView, count: int) -> None:
+def keep_results(main: func.FuncOp, count: int) -> None:
     """Makes ``@main`` return only its first ``count`` results."""
-    block = main.regions[0].blocks[0]
+    block = main.entry_block
     old = block.operations[len(block.operations) - 1]
     with ir.InsertionPoint(old), old.location:
         func.ReturnOp(list(old.operands)[:count])
     old.operation.erase()
-    kind = function_type(main)
-    main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(kind.inputs, kind.results[:count]))
+    types = main.type
+    main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(types.inputs, types.results[:count]))
     if "res_attrs" in main.attributes:
         main.attributes["res_attrs"] = ir.ArrayAttr.get(list(ir.ArrayAttr(main.attributes["res_attrs"]))[:count])
 

@@ -12,8 +12,8 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
 
 from stablenorm.compiler.diagnostics import StablenormError, first_line
-from stablenorm.compiler.frontends.argument_order import weights_last
 from stablenorm.compiler.frontends.input_shapes import InputShape, InputType, resolve_shapes
+from stablenorm.compiler.frontends.main_function import find_main, weights_last
 from stablenorm.compiler.imported import Imported
 from stablenorm.compiler.signature import Array, Signature, TensorSpec, describe
 from stablenorm.compiler.stablehlo_io import copy_module, read_module
@@ -99,7 +99,7 @@ def _tensor_type(spec: TensorSpec) -> str:
 def reference(module: ir.Module, weights: Mapping[str, Array]) -> Callable[[Sequence[Array]], list[Array]]:
     """The module as it is now, compiled by XLA without any pass of ours."""
     original = copy_module(module)
-    names = [name for name in weight_names(main_function(module)) if name is not None]
+    names = [name for name in weight_names(find_main(module)) if name is not None]
 
     def run(inputs: Sequence[Array]) -> list[Array]:
         plain = copy_module(original)
@@ -108,10 +108,6 @@ def reference(module: ir.Module, weights: Mapping[str, Array]) -> Callable[[Sequ
         return [np.asarray(output) for output in compiled(*inputs, *(weights[name] for name in names))]
 
     return run
-
-
-def main_function(module: ir.Module) -> func.FuncOp:
-    return next(function for function in functions(module) if function.name.value == "main")
 
 
 def _entry(module: ir.Module, name: str) -> func.FuncOp:

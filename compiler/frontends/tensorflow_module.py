@@ -13,7 +13,6 @@ from jax.extend.mlir import ir
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.frontends.main_function import (
     find_main,
-    function_type,
     keep_results,
     mark_weights,
     take_aliased_arguments,
@@ -124,13 +123,13 @@ def _finish_main(module: ir.Module, inputs: int, outputs: int, weights: Sequence
     """Names the weights, drops updated variables from the results; the shapes of the outputs."""
     with module.context, ir.Location.unknown():
         main = find_main(module)
-        mark_weights(main, inputs, weights)
+        mark_weights(main, [None] * inputs + list(weights))
         # XLA would let updated variables overwrite their arguments; here no argument is overwritten.
         updated = [weights[argument - inputs] for argument in take_aliased_arguments(module) if argument >= inputs]
-        if len(function_type(main).results) > outputs:
+        if len(main.type.results) > outputs:
             keep_results(main, outputs)
             warnings.warn(f"a compiled call does not update these variables: {', '.join(updated)}", stacklevel=4)
-        return [tuple(ir.RankedTensorType(kind).shape) for kind in function_type(main).results]
+        return [tuple(ir.RankedTensorType(kind).shape) for kind in main.type.results]
 
 
 def _reference(call: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[[Sequence[Array]], list[Array]]:

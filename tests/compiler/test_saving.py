@@ -183,3 +183,13 @@ def test_scalars_booleans_and_empty_weights_survive(tmp_path: Path) -> None:
     for name, value in saving.read_weights(path).items():
         np.testing.assert_array_equal(value, weights[name], strict=True)
     assert jnp.asarray(saving.read_weights(path)["scalar"]).shape == ()
+
+
+def test_a_link_keeps_pointing_to_the_folder(tmp_path: Path) -> None:
+    executable = network()
+    executable.save(tmp_path / "folder")
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "folder" / "report.json").write_text("{}")
+    executable.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert compiler.load(tmp_path / "folder").report == executable.report

@@ -31,6 +31,12 @@ def test_one_executable_takes_batches_of_any_size(options: dict[str, Any]) -> No
         assert_close(executable(normal(batch, *IMAGE)), eager(model, normal(batch, *IMAGE)))
 
 
+def test_an_empty_batch_gives_an_empty_output(check: Check) -> None:
+    x = tf_keras.Input(IMAGE)
+    executable = check(tf_keras.Model(x, block(x)), normal(2, *IMAGE), folds=(1, 1))
+    assert executable(normal(0, *IMAGE)).shape == (0, *executable.signature.outputs[0].shape[1:])
+
+
 def test_a_given_batch_size_is_the_only_one() -> None:
     x = tf_keras.Input(IMAGE)
     model = tf_keras.Model(x, block(x))
@@ -122,7 +128,7 @@ def test_models_inside_models(check: Check) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", ["7", 7, (1, 7.5, 7, 3), (1, "7", 7, 3), (0, 7, 7, 3), (1, 7, 7), (1, 7, 7, 4), {"other": (1, 7, 7, 3)}]
+    "shape", ["7", 7, (1, 7.5, 7, 3), (1, "7", 7, 3), (1, 0, 7, 3), (1, 7, 7), (1, 7, 7, 4), {"other": (1, 7, 7, 3)}]
 )
 def test_a_shape_that_is_none_says_what_is_allowed(shape: Any) -> None:
     x = tf_keras.Input((None, None, 3))

@@ -219,7 +219,7 @@ func.func @offset_of_the_input(
 // The mean is computed from the input.
 // CHECK-LABEL: @mean_of_the_input(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: stablehlo.batch_norm_inference: declined: its mean depends on the model's inputs
+// EXPLAIN-NEXT: fold-batch-norm: mean_of_the_input: declined: its mean depends on the model's inputs
 func.func @mean_of_the_input(
     %x: tensor<1x5x5x3xf32>,
     %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
