@@ -57,7 +57,14 @@ def first_useful_line(error: BaseException) -> str:
         number, message = raised[-1]
         lines = [message, *lines[number + 1 :]]
     useful = [line for line in lines if line and not _LOCATION.match(line)]
-    return useful[0].rstrip(".:'") if useful else type(error).__name__
+    return _without_stop(useful[0]) if useful else type(error).__name__
+
+
+def _without_stop(line: str) -> str:
+    """A line without the full stop, the colon and the closing quote of a message that `_PREFIX` opened."""
+    line = line.rstrip(".:")
+    quotes = len(re.findall(r"(?<!\w)'|'(?!\w)", line))  # apostrophes are none
+    return _without_stop(line[:-1]) if line.endswith("'") and quotes % 2 else line
 
 
 @contextlib.contextmanager
