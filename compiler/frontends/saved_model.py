@@ -43,7 +43,7 @@ def from_saved_model(
 
     Without signatures, what the model's ``__call__`` was traced for, with ``training=False`` rather than True.
     Signatures take and return tensors by name: their result is a dict. No Python code of the model runs; TensorFlow
-    runs the graph that initializes its tables, after a check that no graph in it writes files.
+    runs the graph that initializes its tables, after a check that it holds nothing else.
 
     Raises:
         StablenormError: no SavedModel, no such signature, unknown or contradicting shapes, or XLA cannot compile it.
