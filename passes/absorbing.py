@@ -15,9 +15,9 @@ from collections.abc import Callable
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import along, convert, is_float, shape_of, tensor_type
+from stablenorm.passes.building import along, convert, integers, is_float, shape_of, tensor_type
 from stablenorm.passes.channels import channel_vector
-from stablenorm.passes.matching import axis_before_reshape, defining_op, integers, layer_name, single_use
+from stablenorm.passes.matching import axis_before_reshape, defining_op, layer_name, single_use
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 

@@ -1,4 +1,4 @@
-"""Short forms for the StableHLO that passes emit. All insert at the current insertion point and location."""
+"""Short forms for reading and emitting StableHLO. What emits does so at the current insertion point and location."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def _sizes(value: ir.Value) -> ir.Value:
     i32 = ir.IntegerType.get_signless(32)
     sizes = [hlo.get_dimension_size(value, dimension) for dimension in range(len(shape_of(value)))]
     return hlo.concatenate([hlo.reshape(ir.RankedTensorType.get([1], i32), size) for size in sizes], 0)
+
+
+def integers(operation: ir.OpView, name: str) -> list[int]:
+    """An attribute that is a list of integers, e.g. ``permutation``."""
+    return list(ir.DenseI64ArrayAttr(operation.attributes[name]))
 
 
 def product(sizes: Sequence[int]) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import convert, reshape, shape_of, tensor_type
-from stablenorm.passes.matching import defining_op, integers
+from stablenorm.passes.building import convert, integers, reshape, shape_of, tensor_type
+from stablenorm.passes.matching import defining_op
 
 # Emits the vector, of rank 1, when called.
 Vector = Callable[[], ir.Value]

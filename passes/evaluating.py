@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend.mlir import ir
 
 from stablenorm.passes.base import Array
+from stablenorm.passes.building import integers
 from stablenorm.passes.dtypes import dtype_of
 
 
@@ -29,10 +30,6 @@ def _dtype(op: ir.OpView) -> np.dtype[Any]:
 
 def _shape(op: ir.OpView) -> list[int]:
     return list(ir.RankedTensorType(op.results[0].type).shape)
-
-
-def _integers(op: ir.OpView, name: str) -> list[int]:
-    return list(ir.DenseI64ArrayAttr(op.attributes[name]))
 
 
 def _constant(op: ir.OpView) -> Array:
@@ -59,7 +56,7 @@ def _scalar(attribute: ir.Attribute) -> float | int:
 
 def _broadcast_in_dim(op: ir.OpView, operand: Array) -> Array:
     shape = _shape(op)
-    dimensions = _integers(op, "broadcast_dimensions")
+    dimensions = integers(op, "broadcast_dimensions")
     aligned = [1] * len(shape)
     for size, dimension in zip(operand.shape, dimensions, strict=True):
         aligned[dimension] = size
@@ -74,7 +71,7 @@ def _divide(op: ir.OpView, x: Array, y: Array) -> Array:
 
 
 def _slice(op: ir.OpView, operand: Array) -> Array:
-    bounds = zip(*(_integers(op, name) for name in ("start_indices", "limit_indices", "strides")), strict=True)
+    bounds = zip(*(integers(op, name) for name in ("start_indices", "limit_indices", "strides")), strict=True)
     return operand[tuple(slice(start, limit, stride) for start, limit, stride in bounds)]
 
 
@@ -82,8 +79,8 @@ EVALUATORS: dict[str, Callable[..., Array]] = {
     "stablehlo.constant": _constant,
     "stablehlo.convert": lambda op, x: x.astype(_dtype(op)),
     "stablehlo.reshape": lambda op, x: x.reshape(_shape(op)),
-    "stablehlo.transpose": lambda op, x: x.transpose(_integers(op, "permutation")),
-    "stablehlo.reverse": lambda op, x: np.flip(x, tuple(_integers(op, "dimensions"))),
+    "stablehlo.transpose": lambda op, x: x.transpose(integers(op, "permutation")),
+    "stablehlo.reverse": lambda op, x: np.flip(x, tuple(integers(op, "dimensions"))),
     "stablehlo.slice": _slice,
     "stablehlo.broadcast_in_dim": _broadcast_in_dim,
     "stablehlo.concatenate": lambda op, *xs: np.concatenate(xs, ir.IntegerAttr(op.attributes["dimension"]).value),

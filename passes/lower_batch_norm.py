@@ -68,8 +68,8 @@ class LowerBatchNorm(Pass):
                     reason = "it normalizes with the statistics of its batch"
                     context.remarks.append(_remark(training, (training.scale, training.offset), weights, reason))
                 exact |= _replace_training(training)
-            for gradient in operations_of(function, hlo.BatchNormGradOp):
-                _replace_gradient(gradient, exact)
+            for grad in operations_of(function, hlo.BatchNormGradOp):
+                _replace_gradient(grad, exact)
         sweep(module)
 
 

@@ -33,11 +33,6 @@ def splat_number(value: ir.Value) -> float | None:
     return ir.FloatAttr(elements.get_splat_value()).value if elements.is_splat else None
 
 
-def integers(operation: ir.OpView, name: str) -> list[int]:
-    """An attribute that is a list of integers, e.g. ``permutation``."""
-    return list(ir.DenseI64ArrayAttr(operation.attributes[name]))
-
-
 def axis_before_reshape(before: Sequence[int], after: Sequence[int], axis: int) -> int | None:
     """The dimension of ``before`` that a reshape carries, whole and alone, to dimension ``axis`` of ``after``."""
     for candidate in reversed(range(len(before))):

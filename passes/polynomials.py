@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import is_float, shape_of
-from stablenorm.passes.matching import defining_op, integers
+from stablenorm.passes.building import integers, is_float, shape_of
+from stablenorm.passes.matching import defining_op
 from stablenorm.passes.weights import Weights
 
 # For each dimension of a value, the dimension of the whole expression that it lies along, or None.
