@@ -1,6 +1,6 @@
 # Everything runs in .venv, which the targets set up as far as they need it.
 #   make test PYTHON=python3.13         another Python (after `make clean`)
-#   make test ARGS='-k fold -x'         arguments for the program behind demo, test or bench
+#   make test ARGS='-k fold -x'         arguments for the program behind demo, test, bench or lock
 #   make test WORKERS=0                 tests in one process, for a debugger
 
 PYTHON  ?= python3
@@ -21,7 +21,7 @@ help:
 	@echo 'make format   let ruff fix what it can'
 	@echo 'make bench    measure'
 	@echo 'make setup    only prepare $(VENV)'
-	@echo 'make lock     pin the newest versions that pyproject.toml allows'
+	@echo 'make lock     pin what pyproject.toml asks for; with ARGS=--upgrade, the newest versions that it allows'
 	@echo 'make clean    remove $(VENV) and every cache'
 
 setup: $(VENV)/package.stamp
@@ -65,11 +65,11 @@ $(VENV)/package.stamp: $(VENV)/dependencies.stamp pyproject.toml
 	@touch $@
 
 # One version of each package for every Python and platform, with the hashes of all its files, and no word on where
-# they come from: that is for each machine's own pip to know.
+# they come from: that is for each machine's own pip to know. What is pinned stays, as far as it can.
 lock: setup
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --all-extras --universal --python-version 3.11 \
-	  --fork-strategy fewest --generate-hashes --no-header --no-annotate --output-file requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+	  --fork-strategy fewest --generate-hashes --no-header --no-annotate --output-file requirements.lock $(ARGS)
 
 clean:
 	@rm -rf $(VENV) *.egg-info build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
