@@ -22,8 +22,9 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, batching, mlir
 
-from stablenorm.passes import batch_statistics, lower_batch_norm
+from stablenorm.passes import batch_norm_arithmetic, batch_statistics
 from stablenorm.passes.building import along, convert, tensor_type
+from stablenorm.passes.named_forms import OPERANDS
 
 Array = jax.Array
 
@@ -165,14 +166,11 @@ def _inner_types(a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _lower_training(ctx: Any, x: Any, scale: Any, offset: Any, *weight: Any, axes: Any, epsilon: float) -> list[Any]:
-    f64 = ir.F64Type.get()
-    wide, factor, shift, *counts = (convert(value, f64) for value in (x, scale, offset, *weight))
-    batch = batch_statistics.statistics(wide, axes, *counts)
-    inverse = lower_batch_norm.rsqrt_above(batch.variance, epsilon)
-    y = lower_batch_norm.scale_and_shift(wide, axes, batch.mean, hlo.multiply(factor, inverse), shift)
+    operands = dict(zip(OPERANDS["training"], (x, scale, offset, *weight), strict=False))
+    y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes)
     narrow = tensor_type(scale).element_type
     mean = convert(batch.mean, narrow)
-    rest = convert(hlo.subtract(batch.mean, convert(mean, f64)), narrow)
+    rest = convert(hlo.subtract(batch.mean, batch_norm_arithmetic.widen(mean)), narrow)
     features = [convert(value, narrow) for value in (batch.variance, inverse, batch.count)]
     return [convert(y, tensor_type(x).element_type), mean, rest, *features]
 
@@ -181,7 +179,7 @@ def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any
     f64 = ir.F64Type.get()
     x, scale, mean, rest, inverse, count, *weight, ct = (convert(operand, f64) for operand in operands)
     centered = hlo.subtract(x, along(hlo.add(mean, rest), axes, x))
-    results = lower_batch_norm.gradient(centered, inverse, scale, count, ct, axes, *weight)
+    results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, *weight)
     types = [tensor_type(operands[0]).element_type, *[tensor_type(operands[1]).element_type] * 2]
     return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
 

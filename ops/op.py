@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# A dimension, or several in ascending order.
+FeatureIndex = int | tuple[int, ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorType:
@@ -46,29 +49,46 @@ def check(constraint: str, holds: bool, message: str) -> None:
         raise ValueError(f"{constraint}: {message}")
 
 
-def check_features(x: TensorType, feature_index: int, **parameters: TensorType) -> None:
-    """C1 to C3 of every batch norm: the feature is a dimension of x, and each parameter has one number for each.
+def check_features(x: TensorType, feature_index: FeatureIndex, **parameters: TensorType) -> None:
+    """C1 to C3 of every batch norm: features are dimensions of x, and each parameter has one number for each.
 
     Raises:
         ValueError: one of them does not hold.
     """
-    check("C1", 0 <= feature_index < len(x.shape), f"got feature_index {feature_index} of {x}")
-    features = TensorType((x.shape[feature_index],), x.dtype)
+    axes = feature_axes(feature_index)
+    inside = all(0 <= axis < len(x.shape) for axis in axes)
+    check("C1", bool(axes) and inside and list(axes) == sorted(set(axes)), f"got feature_index {feature_index} of {x}")
+    features = TensorType(tuple(x.shape[axis] for axis in axes), x.dtype)
     for name, parameter in parameters.items():
         check("C2", parameter.shape == features.shape, f"got {name} {parameter}, allowed: {features}")
         check("C3", parameter.dtype == x.dtype, f"got {name} {parameter} for an operand {x}")
 
 
-def check_epsilon(epsilon: float) -> None:
-    """Raises ValueError where epsilon is not a float32, as StableHLO's attribute is."""
-    check("C5", epsilon == float(np.float32(epsilon)), f"got epsilon {epsilon}, allowed: a float32")
+def check_like(constraint: str, x: TensorType, **tensors: TensorType) -> None:
+    """Raises ValueError where one of ``tensors`` has not the type of x."""
+    for name, tensor in tensors.items():
+        check(constraint, tensor == x, f"got {name} {tensor} for an operand {x}")
 
 
-def other_axes(rank: int, feature_index: int) -> tuple[int, ...]:
-    """All dimensions but the feature's."""
-    return tuple(axis for axis in range(rank) if axis != feature_index)
+def feature_axes(feature_index: FeatureIndex) -> tuple[int, ...]:
+    return feature_index if isinstance(feature_index, tuple) else (feature_index,)
 
 
-def along_feature(vector: Array, rank: int, feature_index: int) -> Array:
-    """A vector shaped so that it broadcasts along the feature's dimension."""
-    return vector.reshape([-1 if axis == feature_index else 1 for axis in range(rank)])
+def features_of(x: TensorType, feature_index: FeatureIndex) -> TensorType:
+    """The type of a parameter: a dimension for each feature dimension of x."""
+    return TensorType(tuple(x.shape[axis] for axis in feature_axes(feature_index)), x.dtype)
+
+
+def other_axes(rank: int, feature_index: FeatureIndex) -> tuple[int, ...]:
+    """All dimensions but the features'."""
+    return tuple(axis for axis in range(rank) if axis not in feature_axes(feature_index))
+
+
+def along_features(vector: Array, rank: int, feature_index: FeatureIndex) -> Array:
+    """A parameter shaped so that it broadcasts along the features' dimensions."""
+    return np.expand_dims(vector, other_axes(rank, feature_index))
+
+
+def native_index(feature_index: FeatureIndex, epsilon: float) -> int | None:
+    """The one feature dimension, where StableHLO's own operations can say it; their epsilon is a float32."""
+    return feature_index if isinstance(feature_index, int) and epsilon == float(np.float32(epsilon)) else None

@@ -6,22 +6,21 @@ from collections.abc import Iterable
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
-from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.matching import where
+from stablenorm.passes.named_forms import view
 from stablenorm.passes.rewriting import functions, operations
 from stablenorm.passes.weights import weight_names
 
 
 def no_batch_norm(module: ir.Module) -> str | None:
     """No batch norm operation is left."""
-    kinds = (hlo.BatchNormInferenceOp, hlo.BatchNormTrainingOp, hlo.BatchNormGradOp)
-    return _none_of(module, {kind.OPERATION_NAME for kind in kinds})
+    return _first(op for op in _all(module) if view(op) is not None)
 
 
 def no_calls(module: ir.Module) -> str | None:
     """Every helper function is inlined."""
-    return _none_of(module, {func.CallOp.OPERATION_NAME})
+    return _first(op for op in _all(module) if isinstance(op, func.CallOp))
 
 
 def no_foreign_operations(module: ir.Module) -> str | None:
@@ -36,10 +35,6 @@ def weights_are_prepared(module: ir.Module) -> str | None:
         if function.name.value != "prepare" and any(weight_names(function)):
             return f"@{function.name.value} still takes weights"
     return None
-
-
-def _none_of(module: ir.Module, names: set[str]) -> str | None:
-    return _first(op for op in _all(module) if op.operation.name in names)
 
 
 def _all(module: ir.Module) -> Iterable[ir.OpView]:

@@ -30,8 +30,8 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.absorbing import Plan, Scaled, plan
 from stablenorm.passes.base import Pass, PassContext, Remark
+from stablenorm.passes.batch_norm_arithmetic import rsqrt_above
 from stablenorm.passes.building import along, arithmetic_type, convert, is_float, tensor_type
-from stablenorm.passes.lower_batch_norm import inverse_deviation
 from stablenorm.passes.matching import layer_name, where
 from stablenorm.passes.rewriting import NoMatch, functions, operations_of, rewrite, sweep
 from stablenorm.passes.weights import Weights
@@ -75,7 +75,7 @@ def _act(op: hlo.BatchNormInferenceOp, way: Plan, weights: Weights) -> ir.Value 
     """``s * (f + b)`` goes into f's weights; what is left to add is ``offset + s * (b - mean)``."""
     arithmetic = arithmetic_type(op.operand)
     scale, offset, mean = (convert(parameter, arithmetic) for parameter in (op.scale, op.offset, op.mean))
-    s = hlo.multiply(scale, inverse_deviation(op))
+    s = hlo.multiply(scale, rsqrt_above(convert(op.variance, arithmetic), op.epsilon.value))
     scaled = way.act(s)
     distance = mean if scaled.bias is None else hlo.subtract(mean, scaled.bias)
     wide_shift = hlo.subtract(offset, hlo.multiply(distance, s))

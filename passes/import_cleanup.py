@@ -1,7 +1,8 @@
 """import-cleanup: whatever a frontend wrote becomes plain StableHLO in one function.
 
-Private helpers and composites are inlined, ``mhlo.copy`` (TensorFlow wraps results in it; XLA's GPU plugin refuses
-it) is dropped, deprecated operations, CHLO and ``mhlo.erf`` become StableHLO, and reshapes that change nothing go.
+Private helpers are inlined, and composites but for stablenorm's own (`named_forms.py`). ``mhlo.copy`` (TensorFlow wraps
+results in it; XLA's GPU plugin refuses it) is dropped, deprecated operations, CHLO and ``mhlo.erf`` become StableHLO,
+and reshapes that change nothing go.
 
 Before::
 
@@ -25,6 +26,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.contracts import no_calls, no_foreign_operations
+from stablenorm.passes.named_forms import view
 from stablenorm.passes.rewriting import copy_with, functions, operations, run_mlir
 
 
@@ -86,7 +88,9 @@ def _inline_calls(module: ir.Module) -> None:
 def _callee(op: ir.OpView) -> str | None:
     if isinstance(op, func.CallOp):
         return ir.FlatSymbolRefAttr(op.attributes["callee"]).value
-    if op.operation.name == hlo.CompositeOp.OPERATION_NAME:  # by name: `hlo` exports a subclass, which no op is one of
+    if (
+        op.operation.name == hlo.CompositeOp.OPERATION_NAME and view(op) is None
+    ):  # by name: `hlo` exports a subclass, which no op is one of
         return ir.FlatSymbolRefAttr(op.attributes["decomposition"]).value
     return None
 

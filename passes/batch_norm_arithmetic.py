@@ -1,0 +1,91 @@
+"""The arithmetic that batch norm is lowered to; ``lower_batch_norm.py`` says why it has this form.
+
+All of it works on values of any rank, along one feature dimension or several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.batch_statistics import Axes, Statistics, element_count, quotient, statistics, sum_features
+from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
+
+Operands = Mapping[str, ir.Value]
+
+
+def infer(operands: Operands, epsilon: float, axes: Axes) -> ir.Value:
+    """``(x - mean) * (scale * rsqrt(variance + epsilon)) + offset`` in float32 at least, rounded once."""
+    element_type, arithmetic = tensor_type(operands["operand"]).element_type, arithmetic_type(operands["operand"])
+    x, scale, offset, mean = (convert(operands[name], arithmetic) for name in ("operand", "scale", "offset", "mean"))
+    factor = hlo.multiply(scale, rsqrt_above(convert(operands["variance"], arithmetic), epsilon))
+    return convert(scale_and_shift(x, axes, mean, factor, offset), element_type)
+
+
+def train(operands: Operands, epsilon: float, axes: Axes) -> tuple[ir.Value, Statistics, ir.Value]:
+    """``(x - mean(x)) * (scale * rsqrt(variance(x) + epsilon)) + offset``; what is behind it: statistics and rsqrt.
+
+    In float64, not rounded.
+    """
+    x, scale, offset = (widen(operands[name]) for name in ("operand", "scale", "offset"))
+    batch = statistics(x, axes, *(widen(weight) for name, weight in operands.items() if name == "weight"))
+    inverse = rsqrt_above(batch.variance, epsilon)
+    return scale_and_shift(x, axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
+
+
+def scale_and_shift(x: ir.Value, axes: Axes, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
+    """``(x - mean) * factor + offset``, the vectors along ``axes``."""
+    centered = hlo.subtract(x, along(mean, axes, x))
+    return hlo.add(hlo.multiply(centered, along(factor, axes, x)), along(offset, axes, x))
+
+
+def rsqrt_above(variance: ir.Value, epsilon: float) -> ir.Value:
+    """``rsqrt(variance + epsilon)``"""
+    type_ = tensor_type(variance)
+    return hlo.rsqrt(hlo.add(variance, splat(epsilon, type_.shape, type_.element_type)))
+
+
+def gradient(
+    centered: ir.Value,
+    inverse: ir.Value,
+    scale: ir.Value,
+    count: ir.Value,
+    grad_output: ir.Value,
+    axes: Axes,
+    weight: ir.Value | None = None,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """``grad_operand``, ``grad_scale``, ``grad_offset`` of float64 operands; ``centered`` is ``x - mean``.
+
+    Where the statistics counted each element ``weight`` times, so does what they pass on.
+    """
+    h = hlo.multiply(centered, along(inverse, axes, centered))
+    grad_offset, grad_scale = sum_features(grad_output, axes), sum_features(hlo.multiply(grad_output, h), axes)
+    mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
+    through_statistics = hlo.add(mean, hlo.multiply(h, slope))
+    if weight is not None:
+        through_statistics = hlo.multiply(weight, through_statistics)
+    inner = hlo.subtract(grad_output, through_statistics)
+    return hlo.multiply(inner, along(hlo.multiply(scale, inverse), axes, h)), grad_scale, grad_offset
+
+
+def gradient_from(
+    operands: Operands, batch: Statistics | None, epsilon: float, axes: Axes
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """`gradient` by the names of its operands; ``batch`` holds the statistics unrounded, where they are known."""
+    x, scale, grad_output = (widen(operands[name]) for name in ("operand", "scale", "grad_output"))
+    weight = widen(operands["weight"]) if "weight" in operands else None
+    if batch is None:
+        count = element_count(x, axes) if weight is None else sum_features(weight, axes)
+        batch = Statistics(widen(operands["mean"]), widen(operands["variance"]), count)
+    centered = hlo.subtract(x, along(batch.mean, axes, x))
+    return gradient(centered, rsqrt_above(batch.variance, epsilon), scale, batch.count, grad_output, axes, weight)
+
+
+def widen(value: ir.Value) -> ir.Value:
+    return convert(value, ir.F64Type.get())
+
+
+def rounded(values: Sequence[ir.Value], element_type: ir.Type) -> list[ir.Value]:
+    return [convert(value, element_type) for value in values]
