@@ -67,7 +67,7 @@ def make_report(remarks: Sequence[Remark]) -> Report:
     rows: dict[tuple[str, str, int], Row] = {}
     seen: dict[tuple[str, str, str], int] = {}
     for remark in remarks:
-        if remark.verdict == "raised":
+        if remark.verdict in ("raised", "frozen"):  # a later pass decides what becomes of it
             continue
         # A layer that is called twice is two batch norms: the n-th remark of one pass is about the n-th call.
         speaker = (remark.pass_name, remark.subject, remark.location)

@@ -3,12 +3,20 @@
 from stablenorm.passes.base import Pass, PassContext, Remark
 from stablenorm.passes.context import make_context
 from stablenorm.passes.fold_batch_norm import FoldBatchNorm
+from stablenorm.passes.freeze_batch_norm import FreezeBatchNorm
 from stablenorm.passes.hoist_weights import HoistWeights
 from stablenorm.passes.import_cleanup import ImportCleanup
 from stablenorm.passes.lower_batch_norm import LowerBatchNorm
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
 
-# Every pass that a pipeline may name, in the order of the default pipeline.
-PASSES: tuple[type[Pass], ...] = (ImportCleanup, RaiseBatchNorm, FoldBatchNorm, LowerBatchNorm, HoistWeights)
+# Every pass that a pipeline may name, in the order of the default pipeline. That leaves out FreezeBatchNorm.
+PASSES: tuple[type[Pass], ...] = (
+    ImportCleanup,
+    RaiseBatchNorm,
+    FreezeBatchNorm,
+    FoldBatchNorm,
+    LowerBatchNorm,
+    HoistWeights,
+)
 
 __all__ = ["PASSES", "Pass", "PassContext", "Remark", "make_context"]

@@ -21,14 +21,14 @@ class Remark:
 
     Attributes:
         pass_name: who says it.
-        verdict: ``raised``, ``folded``, ``lowered``: done; ``declined``: left as it was, for ``detail``.
+        verdict: ``raised``, ``frozen``, ``folded``, ``lowered``: done; ``declined``: left as it was, for ``detail``.
         subject: the batch norm's layer, by its weights' names or its location.
         detail: into what it went, or the reason why it did not.
         location: where the operation stands, as MLIR prints it.
     """
 
     pass_name: str
-    verdict: Literal["raised", "folded", "lowered", "declined"]
+    verdict: Literal["raised", "frozen", "folded", "lowered", "declined"]
     subject: str
     detail: str
     location: str

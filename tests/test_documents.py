@@ -110,8 +110,10 @@ def test_the_table_of_passes_names_every_pass_in_order():
 
 
 def test_the_default_pipeline_is_that_table_and_two_passes_of_mlir():
-    assert "ends in `canonicalize,cse`" in " ".join(README.split())
-    assert TARGETS["cpu"].pipeline == ",".join([*(each.name for each in PASSES), "canonicalize", "cse"])
+    left_out = re.search(r"ends in `canonicalize,cse` and leaves out `([a-z-]+)`", " ".join(README.split()))
+    assert left_out
+    named = [each.name for each in PASSES if each.name != left_out[1]]
+    assert TARGETS["cpu"].pipeline == ",".join([*named, "canonicalize", "cse"])
 
 
 def test_the_example_of_a_new_pass_works(tmp_path: Path):
