@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+import os
+from collections.abc import Callable
 
-from bench import passes
+from bench import accuracy, passes
 
-BENCHMARKS = {"passes": passes.main}
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "passes": lambda options: passes.main(),
+    "accuracy": lambda options: accuracy.main(options.json),
+}
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BENCHMARKS]
-    if unknown:
-        print(f"error: got the benchmark {unknown[0]!r}, allowed: {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
-    for name in names or BENCHMARKS:
-        BENCHMARKS[name]()
-    return 0
+def main() -> None:
+    """Runs the benchmarks that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements, side by side.")
+    parser.add_argument("name", nargs="*", help=f"one of {', '.join(BENCHMARKS)}; without a name, all run")
+    parser.add_argument("--json", metavar="PATH", help="where accuracy also writes its numbers")
+    options = parser.parse_args()
+    for name in options.name:
+        if name not in BENCHMARKS:
+            parser.error(f"got the benchmark {name!r}, allowed: {', '.join(BENCHMARKS)}")
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras 3 reads it once, and TensorFlow imports Keras 3
+    for name in options.name or BENCHMARKS:
+        BENCHMARKS[name](options)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()
