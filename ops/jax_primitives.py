@@ -12,6 +12,7 @@ mapped dimension one more of them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -167,7 +168,7 @@ def _inner_types(a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:
 
 def _lower_training(ctx: Any, x: Any, scale: Any, offset: Any, *weight: Any, axes: Any, epsilon: float) -> list[Any]:
     operands = dict(zip(OPERANDS["training"], (x, scale, offset, *weight), strict=False))
-    y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes)
+    y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes, _devices(ctx))
     narrow = tensor_type(scale).element_type
     mean = convert(batch.mean, narrow)
     rest = convert(hlo.subtract(batch.mean, batch_norm_arithmetic.widen(mean)), narrow)
@@ -179,9 +180,20 @@ def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any
     f64 = ir.F64Type.get()
     x, scale, mean, rest, inverse, count, *weight, ct = (convert(operand, f64) for operand in operands)
     centered = hlo.subtract(x, along(hlo.add(mean, rest), axes, x))
-    results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, *weight)
-    types = [tensor_type(operands[0]).element_type, *[tensor_type(operands[1]).element_type] * 2]
+    counts = weight[0] if weight else None
+    narrow = tensor_type(operands[1]).element_type
+    results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, counts, _devices(ctx), narrow)
+    types = [tensor_type(operands[0]).element_type, narrow, narrow]
     return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
+
+
+def _devices(ctx: Any) -> int:
+    """Over how many devices a partitioner may spread what is lowered here; not those of manual mesh axes."""
+    context = ctx.module_context.axis_context
+    if hasattr(context, "manual_axes"):
+        automatic = set(context.mesh.axis_names) - set(context.manual_axes)
+        return math.prod(context.mesh.shape[name] for name in automatic)
+    return getattr(context, "num_devices", None) or 1
 
 
 def _lower_inner(ctx: Any, a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> list[Any]:

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.batch_statistics import Axes, Statistics, element_count, quotient, statistics, sum_features
+from stablenorm.passes.batch_statistics import (
+    Axes,
+    Statistics,
+    element_count,
+    quotient,
+    statistics,
+    sum_features,
+    sum_together,
+)
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
 
 Operands = Mapping[str, ir.Value]
@@ -24,13 +32,13 @@ def infer(operands: Operands, epsilon: float, axes: Axes) -> ir.Value:
     return convert(scale_and_shift(x, axes, mean, factor, offset), element_type)
 
 
-def train(operands: Operands, epsilon: float, axes: Axes) -> tuple[ir.Value, Statistics, ir.Value]:
+def train(operands: Operands, epsilon: float, axes: Axes, parts: int = 1) -> tuple[ir.Value, Statistics, ir.Value]:
     """``(x - mean(x)) * (scale * rsqrt(variance(x) + epsilon)) + offset``; what is behind it: statistics and rsqrt.
 
-    In float64, not rounded.
+    In float64, not rounded. ``parts`` as in `statistics`.
     """
     x, scale, offset = (widen(operands[name]) for name in ("operand", "scale", "offset"))
-    batch = statistics(x, axes, *(widen(weight) for name, weight in operands.items() if name == "weight"))
+    batch = statistics(x, axes, widen(operands["weight"]) if "weight" in operands else None, parts)
     inverse = rsqrt_above(batch.variance, epsilon)
     return scale_and_shift(x, axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
 
@@ -54,14 +62,17 @@ def gradient(
     count: ir.Value,
     grad_output: ir.Value,
     axes: Axes,
-    weight: ir.Value | None = None,
+    weight: ir.Value | None,
+    parts: int,
+    sent: ir.Type,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """``grad_operand``, ``grad_scale``, ``grad_offset`` of float64 operands; ``centered`` is ``x - mean``.
 
-    Where the statistics counted each element ``weight`` times, so does what they pass on.
+    Where the statistics counted each element ``weight`` times, so does what they pass on. ``parts`` and ``sent`` as in
+    `sum_together`.
     """
     h = hlo.multiply(centered, along(inverse, axes, centered))
-    grad_offset, grad_scale = sum_features(grad_output, axes), sum_features(hlo.multiply(grad_output, h), axes)
+    grad_offset, grad_scale = sum_together([grad_output, hlo.multiply(grad_output, h)], axes, parts, sent)
     mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
     through_statistics = hlo.add(mean, hlo.multiply(h, slope))
     if weight is not None:
@@ -80,7 +91,8 @@ def gradient_from(
         count = element_count(x, axes) if weight is None else sum_features(weight, axes)
         batch = Statistics(widen(operands["mean"]), widen(operands["variance"]), count)
     centered = hlo.subtract(x, along(batch.mean, axes, x))
-    return gradient(centered, rsqrt_above(batch.variance, epsilon), scale, batch.count, grad_output, axes, weight)
+    inverse = rsqrt_above(batch.variance, epsilon)
+    return gradient(centered, inverse, scale, batch.count, grad_output, axes, weight, 1, ir.F64Type.get())
 
 
 def widen(value: ir.Value) -> ir.Value:

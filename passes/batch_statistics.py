@@ -4,6 +4,9 @@ Sums run over float64 numbers, whatever the operand's type, and over distances f
 gives both moments: with k the feature's first element, ``(mean - k) ** 2 <= count * variance``, and the subtraction in
 ``mean((x - k) ** 2) - mean(x - k) ** 2`` loses ``count`` of float64's 9e15 steps at most.
 
+Where a batch is spread over devices, no one number is near to all without asking: each part takes its own shift, and
+moves its sums to 0 before they are added (`Sums`). That loses ``(mean / deviation) ** 2`` of the 9e15 steps.
+
 Features lie along one dimension, or several; a vector then has a dimension for each of them.
 """
 
@@ -29,31 +32,124 @@ class Statistics:
     count: ir.Value
 
 
-def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None) -> Statistics:
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """``count``, ``sum(x)`` and ``sum(x ** 2)`` of each feature, in float64: what parts of a batch add up."""
+
+    count: ir.Value
+    first: ir.Value
+    second: ir.Value
+
+
+def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: int = 1) -> Statistics:
     """The statistics of ``x`` over all dimensions but ``axes``, each element counted ``weight`` times.
 
     ``x`` and ``weight`` are float64 tensors of one shape. What has the weight 0 is not read, were it NaN. Where
     nothing has a weight, mean and variance are 0.
+
+    ``parts``: over how many devices the batch, the first dimension that is no feature's, may be spread. Each part is
+    summed alone, and what they add up is one array, so that a partitioner makes one all-reduce of it.
     """
-    if weight is None:
-        count = element_count(x, axes)
-        shift = _shift(x, axes, count)
-        return _about(shift, hlo.subtract(x, along(shift, axes, x)), axes, count, None)
-    zero = splat_like(0.0, weight)
-    x = hlo.select(hlo.compare(weight, zero, _comparison("EQ")), zero, x)
-    count = sum_features(weight, axes)
-    shift = quotient(sum_features(hlo.multiply(weight, x), axes), count)
-    return _about(shift, hlo.subtract(x, along(shift, axes, x)), axes, count, weight)
-
-
-def _about(shift: ir.Value, distance: ir.Value, axes: Axes, count: ir.Value, weight: ir.Value | None) -> Statistics:
-    weighted = distance if weight is None else hlo.multiply(weight, distance)
+    place = _cut(x, axes, parts)
+    if place is not None:
+        return statistics_of(_sums_of_parts(x, axes, weight, parts, place))
+    shift, distance, count, weight = _centered(x, axes, weight)
     divide = hlo.divide if weight is None else quotient
-    mean = divide(sum_features(weighted, axes), count)
-    square = divide(sum_features(hlo.multiply(weighted, distance), axes), count)
+    mean, square = (divide(total, count) for total in _moments(distance, axes, weight))
     # Rounding may leave less than nothing; a NaN must stay one, and maximum keeps it.
     variance = hlo.maximum(hlo.subtract(square, hlo.multiply(mean, mean)), splat_like(0.0, mean))
     return Statistics(hlo.add(shift, mean), variance, count)
+
+
+def local_sums(x: ir.Value, axes: Axes, weight: ir.Value | None = None) -> Sums:
+    """The sums of ``x`` and ``weight`` as in `statistics`: about a shift nearby, then moved to 0."""
+    shift, distance, count, weight = _centered(x, axes, weight)
+    first, second = _moments(distance, axes, weight)
+    # sum(w x) = first + count k; sum(w x x) = second + k (2 first + count k)
+    moved = hlo.multiply(count, shift)
+    twice = hlo.add(hlo.add(first, first), moved)
+    return Sums(count, hlo.add(first, moved), hlo.add(second, hlo.multiply(shift, twice)))
+
+
+def statistics_of(sums: Sums) -> Statistics:
+    """Mean and variance of sums; a variance that float64 cannot tell from 0 beside the squared mean is 0."""
+    mean, square = quotient(sums.first, sums.count), quotient(sums.second, sums.count)
+    variance = hlo.subtract(square, hlo.multiply(mean, mean))
+    zero, noise = splat_like(0.0, mean), hlo.multiply(square, splat_like(2.0**-50, mean))
+    # Not so with NaN: it is not less than anything.
+    return Statistics(mean, hlo.select(hlo.compare(variance, noise, _comparison("LT")), zero, variance), sums.count)
+
+
+def sum_together(values: Sequence[ir.Value], axes: Axes, parts: int, sent: ir.Type) -> list[ir.Value]:
+    """The sums of several float64 tensors of one shape over all dimensions but ``axes``; ``parts`` as in `statistics`.
+
+    Where there are parts, what they add up has the type ``sent``: sums that nothing is subtracted from need no float64.
+    """
+    place = _cut(values[0], axes, parts)
+    if place is None:
+        return [sum_features(value, axes) for value in values]
+    inner = _cut_axes(axes, place)
+    sums = [convert(sum_features(_in_parts(value, parts, place), inner), sent) for value in values]
+    return [convert(total, _f64()) for total in _add_parts(sums, inner.index(place))]
+
+
+def _sums_of_parts(x: ir.Value, axes: Axes, weight: ir.Value | None, parts: int, place: int) -> Sums:
+    """The part is one more feature until all are added."""
+    inner = _cut_axes(axes, place)
+    cut_weight = None if weight is None else _in_parts(weight, parts, place)
+    sums, part = local_sums(_in_parts(x, parts, place), inner, cut_weight), inner.index(place)
+    if weight is None:  # the count is known to all
+        return Sums(element_count(x, axes), *_add_parts([sums.first, sums.second], part))
+    return Sums(*_add_parts([sums.count, sums.first, sums.second], part))
+
+
+def _cut(x: ir.Value, axes: Axes, parts: int) -> int | None:
+    """The batch: the first dimension that is no feature's, where it can be cut into parts."""
+    place = next((place for place in range(len(shape_of(x))) if place not in axes), None)
+    fits = parts > 1 and place is not None and shape_of(x)[place] > 0 and shape_of(x)[place] % parts == 0
+    return place if fits else None
+
+
+def _in_parts(x: ir.Value, parts: int, place: int) -> ir.Value:
+    shape = shape_of(x)
+    return reshape(x, [*shape[:place], parts, shape[place] // parts, *shape[place + 1 :]])
+
+
+def _cut_axes(axes: Axes, place: int) -> list[int]:
+    """The features of `_in_parts`, with the part."""
+    return sorted([place, *(axis if axis < place else axis + 1 for axis in axes)])
+
+
+def _add_parts(values: Sequence[ir.Value], part: int) -> list[ir.Value]:
+    """Sums along dimension ``part`` of each value, in one array."""
+    stack = hlo.concatenate([reshape(value, [1, *shape_of(value)]) for value in values], 0)
+    total = _sum(stack, [part + 1])
+    return [_row(total, number) for number in range(len(values))]
+
+
+def _row(stack: ir.Value, number: int) -> ir.Value:
+    shape = shape_of(stack)
+    start, limit = [number, *[0] * (len(shape) - 1)], [number + 1, *shape[1:]]
+    return reshape(hlo.slice(stack, start, limit, [1] * len(shape)), shape[1:])
+
+
+def _centered(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value | None]:
+    """A number near the data, the distance of each element from it, the count, the weight."""
+    if weight is None:
+        count = element_count(x, axes)
+        shift = _shift(x, axes, count)
+    else:
+        zero = splat_like(0.0, weight)
+        x = hlo.select(hlo.compare(weight, zero, _comparison("EQ")), zero, x)
+        count = sum_features(weight, axes)
+        shift = quotient(sum_features(hlo.multiply(weight, x), axes), count)
+    return shift, hlo.subtract(x, along(shift, axes, x)), count, weight
+
+
+def _moments(distance: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+    """``sum(w d), sum(w d d)``"""
+    weighted = distance if weight is None else hlo.multiply(weight, distance)
+    return sum_features(weighted, axes), sum_features(hlo.multiply(weighted, distance), axes)
 
 
 def element_count(x: ir.Value, axes: Axes) -> ir.Value:
@@ -69,10 +165,16 @@ def element_count(x: ir.Value, axes: Axes) -> ir.Value:
 
 
 def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
-    """The sum of a float64 tensor over all dimensions but ``axes``."""
-    result = ir.RankedTensorType.get([shape_of(x)[axis] for axis in axes], _f64())
-    op = hlo.ReduceOp([result], [x], [splat(0.0, [], _f64())], _others(x, axes))
-    scalar = ir.RankedTensorType.get([], _f64())
+    """The sum of a tensor over all dimensions but ``axes``."""
+    return _sum(x, _others(x, axes))
+
+
+def _sum(x: ir.Value, dimensions: Axes) -> ir.Value:
+    element_type = tensor_type(x).element_type
+    kept = [size for place, size in enumerate(shape_of(x)) if place not in dimensions]
+    result = ir.RankedTensorType.get(kept, element_type)
+    op = hlo.ReduceOp([result], [x], [splat(0.0, [], element_type)], list(dimensions))
+    scalar = ir.RankedTensorType.get([], element_type)
     block = op.body.blocks.append(scalar, scalar)
     with ir.InsertionPoint(block):
         hlo.ReturnOp([hlo.add(*block.arguments)])
