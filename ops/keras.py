@@ -6,6 +6,7 @@ import inspect
 import numbers
 from typing import Any
 
+import jax.numpy as jnp
 import keras
 
 from stablenorm.ops.batch_norm import batch_norm
@@ -28,13 +29,13 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
       channel.
     - ``synchronized=True`` is accepted, and changes nothing: with JAX, a batch that is spread over devices is one
       array, and the statistics are those of all of it. Stock Keras refuses it outside of TensorFlow.
-    - Integers are refused: cast them first.
+    - float64 is computed in float64, which the stock layer rounds to float32 with JAX. Integers are refused.
 
     ``renorm=True`` is computed by the stock layer.
 
     A saved model names the stock layer: Keras opens it with or without stablenorm. `use_in` makes the batch norms of
     any model ours, so ``use_in(keras.models.load_model(path))`` reads a file as ours, whichever layer wrote it. Weight
-    files go both ways as they are.
+    files go both ways as they are. Pickles and deep copies, which Keras makes of files, hold the stock layer.
 
     Shapes: ``inputs`` and result have any rank from 1; weights have one number for each feature.
 
@@ -94,7 +95,8 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
             raise TypeError(f"inputs: got {inputs.dtype}, allowed: a real floating-point type; cast them first")
         training = bool(training and self.trainable)
         y, mean, variance = batch_norm(
-            keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, self.compute_dtype)),
+            # Keras's own promotion makes float32 of float64.
+            keras.ops.cast(inputs, jnp.promote_types(inputs.dtype, self.compute_dtype)),
             self.gamma.value if self.scale else None,
             self.beta.value if self.center else None,
             self.moving_mean.value,
