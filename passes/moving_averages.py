@@ -24,7 +24,7 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.base import Array
-from stablenorm.passes.building import is_float, product, shape_of, tensor_type
+from stablenorm.passes.building import integers, is_float, product, shape_of, tensor_type
 from stablenorm.passes.dtypes import dtype_of
 from stablenorm.passes.matching import defining_op, splat_number
 from stablenorm.passes.rewriting import NoMatch
@@ -63,25 +63,25 @@ _UNCHANGED = {
 
 @dataclasses.dataclass(frozen=True)
 class Statistic:
-    """``value``, the mean or the variance of ``batch`` for each feature along ``feature_index``.
+    """``value``, the mean or the variance of ``batch`` for each feature, features lying along ``axes``.
 
     A variance is not negative, and may be multiplied by ``n / (n - 1)`` on its way, n being a feature's elements.
     """
 
     value: ir.Value
     batch: ir.Value
-    feature_index: int
+    axes: Sequence[int]
     is_variance: bool
 
     @property
     def features(self) -> int:
-        return shape_of(self.batch)[self.feature_index]
+        return product(shape_of(self.value))
 
     def factors(self) -> list[Array]:
         """What the statistic may be multiplied by before it is averaged."""
         count = np.ones(_TRIES)
         for place in range(len(shape_of(self.batch))):
-            if place != self.feature_index:
+            if place not in self.axes:
                 count = count * _size(self.batch, place)
         return [np.ones(_TRIES), count / np.maximum(count - 1, 1)] if self.is_variance else [np.ones(_TRIES)]
 
@@ -110,9 +110,11 @@ def find_average(statistic: Statistic, exempt: Collection[ir.OpView]) -> Average
         if old is not None or (understood and not updated):
             pending.extend((use.owner, old is not None) for use in user.results[0].uses)
         elif not updated and user not in exempt:
-            return NoMatch(f"is read by {user.operation.name}, which does not average it into a moving one")
+            return NoMatch(
+                f"is read by {user.operation.name}, which does not average it into a moving one; take that reader out"
+            )
     if len(set(found.values())) > 1:
-        return NoMatch("is averaged into two moving ones")
+        return NoMatch("is averaged into two moving ones; leave one of them out")
     return Average(next(iter(found.values())), tuple(found)) if found else None
 
 
@@ -138,7 +140,7 @@ def _operands(value: ir.Value, features: int) -> Sequence[ir.Value]:
     if op is None or op.operation.name not in {*_ARITHMETIC, *_UNCHANGED, hlo.CompareOp.OPERATION_NAME}:
         return ()
     operands = list(op.operands)[:1] if op.operation.name in _UNCHANGED else list(op.operands)
-    if not all(_is_one_for_each(each, features) for each in (value, *operands)):
+    if not all(_is_one_for_each(each, features) for each in (value, *operands)) or _permutes(op):
         return ()
     truncates = not is_float(value) and (isinstance(op, hlo.DivOp) or is_float(operands[0]))
     return () if truncates and not isinstance(op, hlo.CompareOp) else operands
@@ -148,6 +150,11 @@ def _is_one_for_each(value: ir.Value, features: int) -> bool:
     """Whether ``value`` holds one number for each feature, or one for all."""
     number = isinstance(tensor_type(value).element_type, ir.FloatType | ir.IntegerType)
     return number and product(shape_of(value)) in (1, features)
+
+
+def _permutes(op: ir.OpView) -> bool:
+    places = integers(op, "broadcast_dimensions") if "broadcast_dimensions" in op.attributes else []
+    return places != sorted(places)
 
 
 def _expression(value: ir.Value, statistic: Statistic, depth: int) -> Iterator[ir.Value]:
