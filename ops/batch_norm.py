@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stablenorm.ops import jax_primitives
+from stablenorm.ops import jax_primitives, jax_synchronized
 
 Array = jax.Array
 
@@ -28,6 +28,8 @@ def batch_norm(
     epsilon: float = 1e-3,
     mask: Array | None = None,
     unbiased: bool = False,
+    axis_name: str | Sequence[str] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Array, Array, Array]:
     """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``, and the moving statistics after it.
 
@@ -52,6 +54,12 @@ def batch_norm(
             nothing counts, moving statistics stay. It has no derivative.
         unbiased: whether the moving variance takes ``n / (n - 1)`` times the batch's (n = 1: once), as tf_keras does
             on its fused path.
+        axis_name: axes of ``shard_map``, ``pmap`` or ``vmap`` over which the batch is spread: statistics are those of
+            all replicas, weighted by what each one counts. Forward sends one array of two sums per feature and a count,
+            backward one of two sums per feature. Without it, statistics are each replica's own; under plain ``jit``
+            with a sharded batch there are no replicas, and statistics are those of the whole batch, by the same traffic.
+        axis_index_groups: replicas that share statistics, as in `jax.lax.psum`; ``shard_map`` takes it only with
+            ``check_vma=False``.
 
     Returns:
         y, of x's shape and type; the new moving mean and variance.
@@ -75,7 +83,13 @@ def batch_norm(
     weight = None if mask is None else _weight(mask, x, axes, statistics_type)
     if not training:
         return _infer(x, scale, offset, old_mean, old_variance, axes, epsilon), old_mean, old_variance
-    y, mean, _, variance, _, count = jax_primitives.training(x, scale, offset, weight, axes, float(epsilon))
+    if axis_name is None:
+        results = jax_primitives.training(x, scale, offset, weight, axes, float(epsilon))
+    else:
+        replicas = _replicas(axis_name, axis_index_groups)
+        one_count = mask is None or jnp.ndim(mask) == x.ndim - len(axes)
+        results = jax_synchronized.training(x, scale, offset, weight, axes, float(epsilon), replicas, one_count)
+    y, mean, _, variance, _, count = results
     if unbiased:
         variance = variance * jnp.where(count > 1, count / jnp.where(count > 1, count - 1, 1), 1)
 
@@ -124,6 +138,11 @@ def _parameter(name: str, value: Array, shape: tuple[int, ...], dtype: Any) -> A
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name}: got {value.dtype}, allowed: a real floating-point type")
     return value.astype(dtype)
+
+
+def _replicas(axis_name: str | Sequence[str], groups: Sequence[Sequence[int]] | None) -> jax_synchronized.Replicas:
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    return jax_synchronized.Replicas(names, None if groups is None else tuple(map(tuple, groups)))
 
 
 def _weight(mask: Array, x: Array, axes: tuple[int, ...], dtype: Any) -> Array:
