@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from stablenorm.ops import jax_primitives, jax_synchronized
+from stablenorm.ops import arguments, jax_primitives, jax_synchronized
 
 Array = jax.Array
 
@@ -30,6 +28,7 @@ def batch_norm(
     unbiased: bool = False,
     axis_name: str | Sequence[str] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
+    groups: int = 1,
 ) -> tuple[Array, Array, Array]:
     """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``, and the moving statistics after it.
 
@@ -56,10 +55,14 @@ def batch_norm(
             on its fused path.
         axis_name: axes of ``shard_map``, ``pmap`` or ``vmap`` over which the batch is spread: statistics are those of
             all replicas, weighted by what each one counts. Forward sends one array of two sums per feature and a count,
-            backward one of two sums per feature. Without it, statistics are each replica's own; under plain ``jit``
-            with a sharded batch there are no replicas, and statistics are those of the whole batch, by the same traffic.
+            backward one of two sums per feature. Without it, statistics are each replica's own. Under plain ``jit``
+            with a sharded batch there are no replicas: statistics are the whole batch's, by as much traffic.
         axis_index_groups: replicas that share statistics, as in `jax.lax.psum`; ``shard_map`` takes it only with
             ``check_vma=False``.
+        groups: into how many parts of equal size the batch, the first dimension, is cut; each has statistics of its
+            own. Under plain ``jit`` with the batch sharded over as many devices, or a divisor, nothing is sent between
+            them. ``moving_mean`` and ``moving_variance`` may have one more dimension in front, a row for each group;
+            else they take the mean over the groups that count anything.
 
     Returns:
         y, of x's shape and type; the new moving mean and variance.
@@ -70,33 +73,57 @@ def batch_norm(
     Source: `tf_keras.layers.BatchNormalization`.
     """
     x = jnp.asarray(x)
-    axes = _feature_axes(axis, x)
-    statistics_type = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    axes = arguments.feature_axes(axis, x)
+    arguments.check_kinds(training, momentum, epsilon)
+    arguments.check_groups(groups, axis_name, axis_index_groups, axes, x)
     shape = tuple(x.shape[axis] for axis in axes)
-    _check_kinds(training, momentum, epsilon)
-    scale = jnp.ones(shape, statistics_type) if scale is None else _parameter("scale", scale, shape, statistics_type)
-    offset = (
-        jnp.zeros(shape, statistics_type) if offset is None else _parameter("offset", offset, shape, statistics_type)
+    statistics_type = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    scale = jnp.ones(shape) if scale is None else scale
+    offset = jnp.zeros(shape) if offset is None else offset
+    scale, offset = (
+        arguments.parameter(name, value, statistics_type, shape)
+        for name, value in (("scale", scale), ("offset", offset))
     )
-    old_mean = _parameter("moving_mean", moving_mean, shape, statistics_type)
-    old_variance = _parameter("moving_variance", moving_variance, shape, statistics_type)
-    weight = None if mask is None else _weight(mask, x, axes, statistics_type)
+    shapes = [shape, (groups, *shape)] if training and groups > 1 else [shape]
+    old_mean = arguments.parameter("moving_mean", moving_mean, statistics_type, *shapes)
+    old_variance = arguments.parameter("moving_variance", moving_variance, statistics_type, *shapes)
+    weight = None if mask is None else arguments.weight(mask, x, axes, statistics_type)
     if not training:
         return _infer(x, scale, offset, old_mean, old_variance, axes, epsilon), old_mean, old_variance
-    if axis_name is None:
-        results = jax_primitives.training(x, scale, offset, weight, axes, float(epsilon))
-    else:
-        replicas = _replicas(axis_name, axis_index_groups)
+    if axis_name is not None:
+        replicas = arguments.replicas(axis_name, axis_index_groups)
         one_count = mask is None or jnp.ndim(mask) == x.ndim - len(axes)
         results = jax_synchronized.training(x, scale, offset, weight, axes, float(epsilon), replicas, one_count)
+    else:
+        results = _train_groups(x, scale, offset, weight, axes, float(epsilon), groups)
     y, mean, _, variance, _, count = results
     if unbiased:
         variance = variance * jnp.where(count > 1, count / jnp.where(count > 1, count - 1, 1), 1)
+    return y, _moved(old_mean, mean, count, momentum), _moved(old_variance, variance, count, momentum)
 
-    def updated(old: Array, batch: Array) -> Array:
-        return jnp.where(count > 0, old * momentum + batch * (1 - momentum), old)
 
-    return y, updated(old_mean, mean), updated(old_variance, variance)
+def _train_groups(
+    x: Array, scale: Array, offset: Array, weight: Array | None, axes: tuple[int, ...], epsilon: float, groups: int
+) -> Any:
+    """Each group by itself; statistics have a dimension of groups in front where there are several."""
+
+    def train(x: Array, weight: Array | None) -> Any:
+        return jax_primitives.training(x, scale, offset, weight, axes, epsilon)
+
+    if groups == 1:
+        return train(x, weight)
+    parts = jax.tree.map(lambda each: each.reshape(groups, -1, *each.shape[1:]), (x, weight))
+    y, *statistics = jax.vmap(train)(*parts)
+    return [y.reshape(x.shape), *statistics]
+
+
+def _moved(old: Array, batch: Array, count: Array, momentum: float) -> Array:
+    """``old * momentum + batch * (1 - momentum)`` where anything was counted; the mean over groups, if old has none."""
+    if batch.ndim > old.ndim:
+        counted = count > 0
+        batch = jnp.where(counted, batch, 0).sum(0) / jnp.maximum(counted.sum(0), 1)
+        count = counted.sum(0)
+    return jnp.where(count > 0, old * momentum + batch * (1 - momentum), old)
 
 
 def _infer(
@@ -106,52 +133,3 @@ def _infer(
     wide = x.astype(mean.dtype)
     mean, factor, offset = (jax.lax.broadcast_in_dim(vector, x.shape, axes) for vector in (mean, factor, offset))
     return ((wide - mean) * factor + offset).astype(x.dtype)
-
-
-def _feature_axes(axis: int | Sequence[int], x: Array) -> tuple[int, ...]:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"x: got {x.dtype}, allowed: a real floating-point type; convert it first")
-    given: Any = [axis] if isinstance(axis, numbers.Integral) else list(axis) if isinstance(axis, Sequence) else None
-    if not given or not all(isinstance(entry, numbers.Integral) for entry in given):
-        raise TypeError(f"axis: got {axis!r}, allowed: an int, or a sequence of ints")
-    outside = [entry for entry in given if not -x.ndim <= entry < x.ndim]
-    if outside:
-        raise ValueError(f"axis: got {outside[0]} for x of shape {x.shape}, allowed: {-x.ndim} to {x.ndim - 1}")
-    axes = tuple(sorted(int(entry) % x.ndim for entry in given))
-    if len(set(axes)) != len(axes):
-        raise ValueError(f"axis: got {axis!r}, which names a dimension twice, for x of shape {x.shape}")
-    return axes
-
-
-def _check_kinds(training: Any, momentum: Any, epsilon: Any) -> None:
-    if not isinstance(training, bool | np.bool_):
-        raise TypeError(f"training: got {training!r}, allowed: True or False; branch on a traced value with lax.cond")
-    for name, value in (("momentum", momentum), ("epsilon", epsilon)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError(f"{name}: got {value!r}, allowed: a Python number")
-
-
-def _parameter(name: str, value: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    value = jnp.asarray(value)
-    if value.shape != shape:
-        raise ValueError(f"{name}: got the shape {value.shape}, allowed: {shape}, one number for each feature of x")
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"{name}: got {value.dtype}, allowed: a real floating-point type")
-    return value.astype(dtype)
-
-
-def _replicas(axis_name: str | Sequence[str], groups: Sequence[Sequence[int]] | None) -> jax_synchronized.Replicas:
-    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
-    return jax_synchronized.Replicas(names, None if groups is None else tuple(map(tuple, groups)))
-
-
-def _weight(mask: Array, x: Array, axes: tuple[int, ...], dtype: Any) -> Array:
-    mask = jnp.asarray(mask)
-    full = jnp.expand_dims(mask, axes) if mask.ndim == x.ndim - len(axes) else mask
-    fits = full.ndim == x.ndim and all(size in (1, whole) for size, whole in zip(full.shape, x.shape, strict=True))
-    if not fits or not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.number)):
-        raise ValueError(
-            f"mask: got {mask.dtype} of shape {mask.shape} for x of shape {x.shape}, allowed: booleans or numbers "
-            f"that broadcast to x, or to x without its feature dimensions {axes}"
-        )
-    return jax.lax.stop_gradient(jnp.broadcast_to(full.astype(dtype), x.shape))
