@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stablenorm.ops.batch_norm import _feature_axes, batch_norm
+from stablenorm.ops.arguments import feature_axes
+from stablenorm.ops.batch_norm import batch_norm
 
 Array = jax.Array
 
@@ -25,6 +26,8 @@ class BatchNorm(nnx.BatchNorm):
     - ``use_fast_variance`` is accepted and has no effect: the variance is always the exact one.
     - Of what ``promote_dtype`` returns, x is used as it is, the others for their types: parameters and statistics are
       read as they are stored, in float32 at least. The stock module rounds them to ``dtype``, the running mean too.
+    - With ``axis_name``, replicas weigh what they count: where masks or batches differ between them, the stock module
+      takes the mean of their means.
     - Where nothing counts, in an empty batch or under a mask of False alone, the running statistics stay.
     - ``mask`` may hold weights: how often each element counts. ``axis`` may name several dimensions also in training,
       with ``num_features`` the product of their sizes, though none twice.
@@ -41,14 +44,12 @@ class BatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: Any, use_running_average: bool | None = None, *, mask: Any = None) -> Array:
         """Normalizes x, and moves the running statistics where it uses the batch's own."""
-        if self.axis_name is not None:
-            stock: Array = super().__call__(x, use_running_average, mask=mask)
-            return stock
         inference = self.use_running_average if use_running_average is None else use_running_average
         if inference is None:
             raise ValueError("use_running_average: got None, allowed: True or False, in the constructor or the call")
         x, dtype = self._promoted(x)
-        features = self._features(x)
+        axes = feature_axes(self.axis, x)
+        features = self._features(x, axes)
         y, mean, var = batch_norm(
             x,
             *(_read(variable, features) for variable in self._variables()),
@@ -56,11 +57,13 @@ class BatchNorm(nnx.BatchNorm):
             axis=self.axis,
             momentum=self.momentum,
             epsilon=self.epsilon,
-            mask=None if mask is None else _broadcast(mask, x),
+            mask=None if mask is None else _mask(mask, x, axes),
+            axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
         )
         if not inference:
             for variable, value in ((self.mean, mean), (self.var, var)):
-                variable[...] = jax.lax.stop_gradient(value).reshape(-1).astype(variable.dtype)
+                variable[...] = jax.lax.stop_gradient(value).reshape(-1).astype(variable[...].dtype)
         return y.astype(dtype)
 
     def _variables(self) -> tuple[Any, ...]:
@@ -74,8 +77,8 @@ class BatchNorm(nnx.BatchNorm):
         dtype = jnp.result_type(x, *parameters) if self.dtype is None else self.dtype
         return x.astype(jnp.promote_types(x.dtype, dtype)), dtype
 
-    def _features(self, x: Array) -> tuple[int, ...]:
-        features = tuple(x.shape[axis] for axis in _feature_axes(self.axis, x))
+    def _features(self, x: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
+        features = tuple(x.shape[axis] for axis in axes)
         if math.prod(features) != self.num_features:
             raise ValueError(
                 f"num_features: got {self.num_features} for x of shape {x.shape}, "
@@ -88,11 +91,13 @@ def _read(variable: Any, shape: tuple[int, ...]) -> Any:
     return None if variable is None else variable[...].reshape(shape)
 
 
-def _broadcast(mask: Any, x: Array) -> Array:
+def _mask(mask: Any, x: Array, axes: tuple[int, ...]) -> Array:
+    """A mask that broadcasts to x as arrays do, in a form of `batch_norm`: of x's rank, or without the features."""
     mask = jnp.asarray(mask)
-    try:
-        return jnp.broadcast_to(mask, x.shape)
-    except ValueError:
+    fits = mask.ndim <= x.ndim and all(a in (1, b) for a, b in zip(mask.shape[::-1], x.shape[::-1], strict=False))
+    if not fits:
         raise ValueError(
             f"mask: got the shape {mask.shape} for x of shape {x.shape}, allowed: one that broadcasts to it"
-        ) from None
+        )
+    whole: Array = jnp.expand_dims(mask, tuple(range(x.ndim - mask.ndim)))
+    return whole.squeeze(axes) if all(whole.shape[axis] == 1 for axis in axes) else whole
