@@ -73,41 +73,40 @@ def _permutes(op: ir.OpView) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """How a value is computed: ``values`` are it and what it is computed from, operands first."""
+    """How a value is computed: what of, for it and for what it is computed of, which stands before it."""
 
-    values: Sequence[ir.Value]
-    features: int
+    operands: Mapping[ir.Value, Sequence[ir.Value]]
 
     @classmethod
     def of(cls, value: ir.Value, variable: ir.Value, features: int) -> Expression:
         """``value`` as a function of ``variable``."""
-        return cls(list(dict.fromkeys(_inside(value, variable, features, _DEPTH))), features)
+        values = dict.fromkeys(_inside(value, variable, features, _DEPTH))
+        return cls({each: () if each == variable else operands_of(each, features) for each in values})
 
     def without(self, variable: ir.Value) -> list[ir.Value]:
         """The values that do not depend on ``variable``."""
         depends = {variable}
-        for value in self.values:
-            if not depends.isdisjoint(operands_of(value, self.features)):
+        for value, operands in self.operands.items():
+            if not depends.isdisjoint(operands):
                 depends.add(value)
-        return [value for value in self.values if value not in depends]
+        return [value for value in self.operands if value not in depends]
 
     def draw(self, generator: np.random.Generator) -> dict[ir.Value, Array]:
         """Numbers for all values: constants and sizes have their own, the others random ones."""
-        return {value: _draw(value, generator) for value in self.values}
+        return {value: _draw(value, generator) for value in self.operands}
 
     def compute(self, drawn: Mapping[ir.Value, Array], chosen: Mapping[ir.Value, Array]) -> Array:
         """The value, where some are ``chosen``, and those that no understood arithmetic computes are ``drawn``."""
         numbers = dict(chosen)
-        for value in self.values:
-            operands = operands_of(value, self.features)
+        for value, operands in self.operands.items():
             if value not in numbers:
-                known = bool(operands) and all(operand in numbers for operand in operands)
+                known = operands and all(operand in numbers for operand in operands)
                 numbers[value] = _apply(value, [numbers[each] for each in operands]) if known else drawn[value]
-        return numbers[self.values[-1]]
+        return numbers[value]
 
     def rounding(self) -> float:
         """The step of the coarsest type that a constant was rounded to; float32's where there is no constant."""
-        constants = [value for value in self.values if is_float(value) and _constant(value) is not None]
+        constants = [value for value in self.operands if is_float(value) and _constant(value) is not None]
         types = [dtype_of(value.type) for value in constants] or [np.dtype(np.float32)]
         return max(float(np.spacing(np.ones((), dtype))) for dtype in types)
 
