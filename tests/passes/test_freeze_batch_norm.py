@@ -60,7 +60,7 @@ def update_of(spelling, momentum, fresh, coefficient, rows=None):
     """A batch norm whose variance is updated; momentum and 1 - momentum are constants of the type ``coefficient``."""
     v, c, t = "tensor<3xf32>", f"tensor<{coefficient}>", f"tensor<{rows or 8}x3xf32>"
     numbers = [
-        f"%{name}c = stablehlo.constant dense<{float(value):e}> : {c}\n"
+        f"%{name}c = stablehlo.constant dense<{float(value):.17e}> : {c}\n"
         f"%{name}w = stablehlo.convert %{name}c : ({c}) -> tensor<f32>\n"
         f"%{name} = stablehlo.broadcast_in_dim %{name}w, dims = [] : (tensor<f32>) -> {v}"
         for name, value in (("a", momentum), ("b", fresh))
@@ -72,7 +72,7 @@ def update_of(spelling, momentum, fresh, coefficient, rows=None):
       %y, %m, %v = "stablehlo.batch_norm_training"(%x, %s, %s)
         <{{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}}> : ({t}, {v}, {v}) -> ({t}, {v}, {v})
       %half = stablehlo.constant dense<5.0e-1> : {v}
-      %k = stablehlo.constant dense<{rows / (rows - 1) if rows else 1.0:e}> : {v}
+      %k = stablehlo.constant dense<{rows / (rows - 1) if rows else 1.0:.17e}> : {v}
       {body}
       return %y, %nm, %nv : {t}, {v}, {v} }}""")
 
