@@ -128,6 +128,9 @@ def _configured(pass_: type[Pass], options: list[str]) -> Pass:
             known = ", ".join(allowed) or "none"
             raise StablenormError(f"{pass_.name}: got the unknown option {key!r}, allowed: {known}")
         values[key] = _value(pass_.name, key, types[key], text)
+    for field in dataclasses.fields(pass_):
+        if field.name not in values and field.default is dataclasses.MISSING:
+            raise StablenormError(f"{pass_.name}: got no {field.name}, allowed: {_allowed(types[field.name])}")
     return pass_(**values)
 
 
@@ -136,7 +139,12 @@ def _value(pass_name: str, key: str, kind: type, text: str) -> object:
     try:
         return readers.get(kind, kind)(text)
     except (KeyError, ValueError):
-        raise StablenormError(f"{pass_name}: got {key}={text}, allowed: a value of type {kind.__name__}") from None
+        raise StablenormError(f"{pass_name}: got {key}={text}, allowed: {_allowed(kind)}") from None
+
+
+def _allowed(kind: type) -> str:
+    """An option's type says itself what its text may be, where its name would not."""
+    return getattr(kind, "allowed", f"a value of type {kind.__name__}")
 
 
 def _write(module: ir.Operation) -> str:

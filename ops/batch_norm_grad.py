@@ -14,6 +14,7 @@ from stablenorm.ops.composites import emit_composite
 from stablenorm.ops.op import Array, FeatureIndex, TensorType
 from stablenorm.passes.batch_norm_arithmetic import gradient_from, rounded
 from stablenorm.passes.building import tensor_type
+from stablenorm.passes.collectives import ReplicaGroups
 from stablenorm.passes.named_forms import OPERANDS
 
 
@@ -30,7 +31,8 @@ class BatchNormGrad:
 
     Operands: ``operand`` x, ``scale``, ``mean``, ``variance`` (of x), ``grad_output``, of x's type; ``weight``, where
     `BatchNormTraining` had one. Results: ``grad_operand``, of x's type, ``grad_scale``, ``grad_offset``. Where nothing
-    counts, nothing passes through the statistics: ``grad_operand = scale * r * grad_output``.
+    counts, nothing passes through the statistics: ``grad_operand = scale * r * grad_output``. With ``replica_groups``,
+    sums and counts are those of all replicas of a group: no other sum of ``grad_scale`` and ``grad_offset`` is due.
 
     Constraints:
         C1: ``feature_index`` is a dimension of x, or a tuple of some in ascending order
@@ -49,6 +51,7 @@ class BatchNormGrad:
 
     epsilon: float
     feature_index: FeatureIndex
+    replica_groups: ReplicaGroups | None = None
 
     def signature(self, *operands: TensorType) -> tuple[TensorType, ...]:
         """The types of the three gradients.
@@ -81,13 +84,14 @@ class BatchNormGrad:
         """``stablehlo.batch_norm_grad``, or the composite."""
         x, scale, mean, variance, grad_output, *weight = operands
         axis = op.native_index(self.feature_index, self.epsilon)
-        if axis is not None and not weight:
+        if axis is not None and not weight and self.replica_groups is None:
             return tuple(hlo.batch_norm_grad(x, scale, mean, variance, grad_output, self.epsilon, axis))
         named = dict(zip(OPERANDS["grad"], operands, strict=False))
         types = [x.type, scale.type, scale.type]
         axes = op.feature_axes(self.feature_index)
-        return emit_composite("grad", named, types, self.epsilon, axes, self._decomposition)
+        return emit_composite("grad", named, types, self.epsilon, axes, self._decomposition, self.replica_groups)
 
     def _decomposition(self, operands: Mapping[str, ir.Value]) -> list[ir.Value]:
-        gradients = gradient_from(operands, None, self.epsilon, op.feature_axes(self.feature_index))
+        axes = op.feature_axes(self.feature_index)
+        gradients = gradient_from(operands, None, self.epsilon, axes, self.replica_groups)
         return rounded(gradients, tensor_type(operands["operand"]).element_type)

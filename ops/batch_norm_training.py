@@ -14,6 +14,7 @@ from stablenorm.ops.composites import emit_composite
 from stablenorm.ops.op import Array, FeatureIndex, TensorType
 from stablenorm.passes.batch_norm_arithmetic import rounded, train
 from stablenorm.passes.building import tensor_type
+from stablenorm.passes.collectives import ReplicaGroups
 from stablenorm.passes.named_forms import OPERANDS
 
 
@@ -25,7 +26,8 @@ class BatchNormTraining:
     ``weight``, how often each element of x counts in the statistics. Results: y, of x's type; the mean and the biased
     variance, over all dimensions but the features', of x's element type. A feature that is constant has the variance 0
     and the output ``offset``, both exactly. An infinity or NaN spoils its own feature only, and nothing where its
-    weight is 0. Where x is empty, mean and variance are NaN; where all weights are 0, they are 0.
+    weight is 0. Where x is empty, mean and variance are NaN; where all weights are 0, they are 0. With
+    ``replica_groups``, statistics are those of all replicas of a group, of what stands in their operands together.
 
     Constraints:
         C1: ``feature_index`` is a dimension of x, or a tuple of some in ascending order
@@ -35,7 +37,7 @@ class BatchNormTraining:
 
     Source: StableHLO's ``batch_norm_training``, which it emits where that can say it. The specification defines the
     variance by two passes, as here; XLA's own expansion takes ``mean(x * x) - mean(x) ** 2``, in x's type, which
-    cancels. Several feature dimensions, weights, or an epsilon that is no float32 make it the composite
+    cancels. Several feature dimensions, weights, replica groups, or an epsilon that is no float32 make it the composite
     ``stablenorm.batch_norm_training``.
 
     >>> op = BatchNormTraining(epsilon=0.0, feature_index=1)
@@ -45,6 +47,7 @@ class BatchNormTraining:
 
     epsilon: float
     feature_index: FeatureIndex
+    replica_groups: ReplicaGroups | None = None
 
     def signature(self, *operands: TensorType) -> tuple[TensorType, ...]:
         """The types of y, mean and variance.
@@ -79,13 +82,13 @@ class BatchNormTraining:
         """``stablehlo.batch_norm_training``, or the composite."""
         x, scale, offset, *weight = operands
         axis = op.native_index(self.feature_index, self.epsilon)
-        if axis is not None and not weight:
+        if axis is not None and not weight and self.replica_groups is None:
             return tuple(hlo.batch_norm_training(x, scale, offset, self.epsilon, axis))
         named = dict(zip(OPERANDS["training"], operands, strict=False))
         types = [x.type, scale.type, scale.type]
         axes = op.feature_axes(self.feature_index)
-        return emit_composite("training", named, types, self.epsilon, axes, self._decomposition)
+        return emit_composite("training", named, types, self.epsilon, axes, self._decomposition, self.replica_groups)
 
     def _decomposition(self, operands: Mapping[str, ir.Value]) -> list[ir.Value]:
-        y, batch, _ = train(operands, self.epsilon, op.feature_axes(self.feature_index))
+        y, batch, _ = train(operands, self.epsilon, op.feature_axes(self.feature_index), groups=self.replica_groups)
         return rounded((y, batch.mean, batch.variance), tensor_type(operands["operand"]).element_type)

@@ -9,6 +9,7 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.collectives import ReplicaGroups
 from stablenorm.passes.named_forms import Kind, composite_name
 
 
@@ -19,17 +20,20 @@ def emit_composite(
     epsilon: float,
     axes: Sequence[int],
     body: Callable[[Mapping[str, ir.Value]], Sequence[ir.Value]],
+    groups: ReplicaGroups | None = None,
 ) -> tuple[ir.Value, ...]:
     """``stablehlo.composite "stablenorm.batch_norm_<kind>"`` at the current insertion point.
 
     ``body`` emits the decomposition, plain StableHLO, into a private function that is added to the module.
     """
     symbol = _decomposition(kind, operands, results, body)
-    attributes = {
+    attributes: dict[str, ir.Attribute] = {
         "epsilon": ir.FloatAttr.get(ir.F64Type.get(), epsilon),
         "feature_indices": ir.DenseI64ArrayAttr.get(list(axes)),
         "operands": ir.ArrayAttr.get([ir.StringAttr.get(name) for name in operands]),
     }
+    if groups is not None:
+        attributes["replica_groups"] = groups.attribute()
     op = hlo.CompositeOp(
         results,
         list(operands.values()),

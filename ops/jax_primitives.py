@@ -32,6 +32,7 @@ from stablenorm.ops.jax_features import (
     varying_alike,
 )
 from stablenorm.passes import batch_norm_arithmetic
+from stablenorm.passes.batch_statistics import sum_together
 from stablenorm.passes.building import along, convert, tensor_type
 from stablenorm.passes.named_forms import OPERANDS
 
@@ -135,9 +136,9 @@ def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any
     f64 = ir.F64Type.get()
     x, scale, mean, rest, inverse, count, *weight, ct = (convert(operand, f64) for operand in operands)
     centered = hlo.subtract(x, along(hlo.add(mean, rest), axes, x))
-    counts = weight[0] if weight else None
-    narrow = tensor_type(operands[1]).element_type
-    results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, counts, _devices(ctx), narrow)
+    counts, narrow = weight[0] if weight else None, tensor_type(operands[1]).element_type
+    sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow)
+    results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, counts, sum_both)
     types = [tensor_type(operands[0]).element_type, narrow, narrow]
     return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
 

@@ -8,13 +8,16 @@ from stablenorm.passes.hoist_weights import HoistWeights
 from stablenorm.passes.import_cleanup import ImportCleanup
 from stablenorm.passes.lower_batch_norm import LowerBatchNorm
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
+from stablenorm.passes.synchronize_batch_norm import SynchronizeBatchNorm
 
-# Every pass that a pipeline may name, in the order of the default pipeline. That leaves out FreezeBatchNorm.
+# Every pass that a pipeline may name, in the order of the default pipeline. That leaves out
+# FreezeBatchNorm and SynchronizeBatchNorm.
 PASSES: tuple[type[Pass], ...] = (
     ImportCleanup,
     RaiseBatchNorm,
     FreezeBatchNorm,
     FoldBatchNorm,
+    SynchronizeBatchNorm,
     LowerBatchNorm,
     HoistWeights,
 )

@@ -5,7 +5,7 @@ All of it works on values of any rank, along one feature dimension or several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
@@ -13,13 +13,17 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.passes.batch_statistics import (
     Axes,
     Statistics,
+    Sums,
     element_count,
+    local_sums,
     quotient,
+    splat_like,
     statistics,
+    statistics_of,
     sum_features,
-    sum_together,
 )
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
+from stablenorm.passes.collectives import ReplicaGroups, add_over_replicas
 
 Operands = Mapping[str, ir.Value]
 
@@ -32,15 +36,31 @@ def infer(operands: Operands, epsilon: float, axes: Axes) -> ir.Value:
     return convert(scale_and_shift(x, axes, mean, factor, offset), element_type)
 
 
-def train(operands: Operands, epsilon: float, axes: Axes, parts: int = 1) -> tuple[ir.Value, Statistics, ir.Value]:
+def train(
+    operands: Operands, epsilon: float, axes: Axes, parts: int = 1, groups: ReplicaGroups | None = None
+) -> tuple[ir.Value, Statistics, ir.Value]:
     """``(x - mean(x)) * (scale * rsqrt(variance(x) + epsilon)) + offset``; what is behind it: statistics and rsqrt.
 
-    In float64, not rounded. ``parts`` as in `statistics`.
+    In float64, not rounded. ``parts`` as in `statistics`; with ``groups``, statistics are those of all replicas of one.
     """
     x, scale, offset = (widen(operands[name]) for name in ("operand", "scale", "offset"))
-    batch = statistics(x, axes, widen(operands["weight"]) if "weight" in operands else None, parts)
+    weight = widen(operands["weight"]) if "weight" in operands else None
+    batch = statistics(x, axes, weight, parts) if groups is None else _over_replicas(x, axes, weight, groups)
     inverse = rsqrt_above(batch.variance, epsilon)
     return scale_and_shift(x, axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
+
+
+def _over_replicas(x: ir.Value, axes: Axes, weight: ir.Value | None, groups: ReplicaGroups) -> Statistics:
+    sums = local_sums(x, axes, weight)
+    if weight is None and tensor_type(x).has_static_shape:  # each replica runs this program: all count as many
+        first, second = add_over_replicas([sums.first, sums.second], groups)
+        return statistics_of(Sums(_group_count(sums.count, groups), first, second))
+    first, second, count = add_over_replicas([sums.first, sums.second, sums.count], groups)
+    return statistics_of(Sums(count, first, second))
+
+
+def _group_count(count: ir.Value, groups: ReplicaGroups) -> ir.Value:
+    return hlo.multiply(count, splat_like(len(groups[0]), count))
 
 
 def scale_and_shift(x: ir.Value, axes: Axes, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
@@ -63,16 +83,15 @@ def gradient(
     grad_output: ir.Value,
     axes: Axes,
     weight: ir.Value | None,
-    parts: int,
-    sent: ir.Type,
+    sum_both: Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]],
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """``grad_operand``, ``grad_scale``, ``grad_offset`` of float64 operands; ``centered`` is ``x - mean``.
 
-    Where the statistics counted each element ``weight`` times, so does what they pass on. ``parts`` and ``sent`` as in
-    `sum_together`.
+    Where the statistics counted each element ``weight`` times, so does what they pass on. ``sum_both`` sums two tensors
+    over all dimensions but ``axes``.
     """
     h = hlo.multiply(centered, along(inverse, axes, centered))
-    grad_offset, grad_scale = sum_together([grad_output, hlo.multiply(grad_output, h)], axes, parts, sent)
+    grad_offset, grad_scale = sum_both([grad_output, hlo.multiply(grad_output, h)], axes)
     mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
     through_statistics = hlo.add(mean, hlo.multiply(h, slope))
     if weight is not None:
@@ -82,17 +101,31 @@ def gradient(
 
 
 def gradient_from(
-    operands: Operands, batch: Statistics | None, epsilon: float, axes: Axes
+    operands: Operands, batch: Statistics | None, epsilon: float, axes: Axes, groups: ReplicaGroups | None = None
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """`gradient` by the names of its operands; ``batch`` holds the statistics unrounded, where they are known."""
+    """`gradient` by the names of its operands; ``batch`` holds the statistics unrounded, where they are known.
+
+    With ``groups``, sums are those of all replicas of one, and so are ``grad_scale`` and ``grad_offset``.
+    """
+    narrow = arithmetic_type(operands["operand"])
     x, scale, grad_output = (widen(operands[name]) for name in ("operand", "scale", "grad_output"))
     weight = widen(operands["weight"]) if "weight" in operands else None
+
+    def sums(values: Sequence[ir.Value], axes: Axes) -> list[ir.Value]:
+        each = [sum_features(value, axes) for value in values]
+        if groups is None:
+            return each
+        # Nothing is subtracted from these sums, so they need no float64 on their way.
+        return [widen(total) for total in add_over_replicas(rounded(each, narrow), groups)]
+
     if batch is None:
         count = element_count(x, axes) if weight is None else sum_features(weight, axes)
+        if groups is not None:
+            count = _group_count(count, groups) if weight is None else add_over_replicas([count], groups)[0]
         batch = Statistics(widen(operands["mean"]), widen(operands["variance"]), count)
     centered = hlo.subtract(x, along(batch.mean, axes, x))
     inverse = rsqrt_above(batch.variance, epsilon)
-    return gradient(centered, inverse, scale, batch.count, grad_output, axes, weight, 1, ir.F64Type.get())
+    return gradient(centered, inverse, scale, batch.count, grad_output, axes, weight, sums)
 
 
 def widen(value: ir.Value) -> ir.Value:

@@ -93,10 +93,10 @@ def _lower(norm: BatchNorm, exact: Exact) -> list[ir.Value]:
         case "inference":
             return [infer(norm.operands, norm.epsilon, norm.axes)]
         case "training":
-            y, fresh, _ = train(norm.operands, norm.epsilon, norm.axes)
+            y, fresh, _ = train(norm.operands, norm.epsilon, norm.axes, groups=norm.groups)
             results = rounded((y, fresh.mean, fresh.variance), element_type)
             exact[results[1], results[2]] = fresh
             return results
         case "grad":
             batch = exact.get((norm["mean"], norm["variance"]))
-            return rounded(gradient_from(norm.operands, batch, norm.epsilon, norm.axes), element_type)
+            return rounded(gradient_from(norm.operands, batch, norm.epsilon, norm.axes, norm.groups), element_type)

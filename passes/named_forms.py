@@ -3,7 +3,8 @@
 StableHLO has operations for one feature dimension without weights: ``stablehlo.batch_norm_{inference,training,grad}``.
 What they cannot say is a ``stablehlo.composite`` named ``stablenorm.batch_norm_*``, whose decomposition is plain
 StableHLO, so that a consumer that does not know the name still runs it. Its attributes are those of the operation,
-``epsilon`` and ``feature_indices``, and ``operands``, the names of its operands in their order.
+``epsilon`` and ``feature_indices``; ``operands``, the names of its operands in their order; and ``replica_groups``,
+where its sums are those of all replicas of a group.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.collectives import ReplicaGroups
 from stablenorm.passes.rewriting import operations
 
 Kind = Literal["inference", "training", "grad"]
@@ -33,6 +35,7 @@ class BatchNorm:
     Attributes:
         operands: by name. ``weight``, where there is one, says how often each element counts.
         axes: the feature dimensions, ascending.
+        groups: replicas that share statistics; None: each has its own.
     """
 
     kind: Kind
@@ -40,6 +43,7 @@ class BatchNorm:
     operands: Mapping[str, ir.Value]
     epsilon: float
     axes: tuple[int, ...]
+    groups: ReplicaGroups | None = None
 
     def __getitem__(self, name: str) -> ir.Value:
         return self.operands[name]
@@ -67,7 +71,8 @@ def view(op: ir.OpView) -> BatchNorm | None:
     names = [ir.StringAttr(name).value for name in ir.ArrayAttr(attributes["operands"])]
     axes = tuple(ir.DenseI64ArrayAttr(attributes["feature_indices"]))
     epsilon = ir.FloatAttr(attributes["epsilon"]).value
-    return BatchNorm(kind, op, dict(zip(names, op.operands, strict=True)), epsilon, axes)
+    groups = ReplicaGroups.of(attributes["replica_groups"]) if "replica_groups" in attributes else None
+    return BatchNorm(kind, op, dict(zip(names, op.operands, strict=True)), epsilon, axes, groups)
 
 
 def _kind(op: ir.OpView) -> Kind | None:

@@ -110,7 +110,9 @@ def test_the_table_of_passes_names_every_pass_in_order():
 
 
 def test_the_default_pipeline_is_that_table_and_two_passes_of_mlir():
-    left_out = re.search(r"ends in `canonicalize,cse` and leaves out `([a-z-]+)` and `([a-z-]+)`", " ".join(README.split()))
+    left_out = re.search(
+        r"ends in `canonicalize,cse` and leaves out `([a-z-]+)` and `([a-z-]+)`", " ".join(README.split())
+    )
     assert left_out
     named = [each.name for each in PASSES if each.name not in left_out.groups()]
     assert TARGETS["cpu"].pipeline == ",".join([*named, "canonicalize", "cse"])
