@@ -50,6 +50,8 @@ def find_moving_statistics(norm: BatchNorm, weights: Weights, sources: Sources) 
         return NoMatch(f"its type is not a real floating-point type: {norm['operand'].type}")
     if min(shape_of(norm["scale"])) < 0:
         return NoMatch("its number of features is known only when the program runs; give it a static size")
+    if norm.groups is not None:
+        return NoMatch("its sums are those of several replicas; freeze it before it is synchronized")
     _, mean, variance = norm.op.results
     gradients = tuple(
         gradient for use in mean.uses if (gradient := _gradient_of(mean, variance, use.owner)) is not None

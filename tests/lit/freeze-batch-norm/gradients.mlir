@@ -1,4 +1,6 @@
 // RUN: stablenorm-opt %s --passes=freeze-batch-norm,canonicalize,cse | filecheck %s
+// RUN: stablenorm-opt %s --passes="synchronize-batch-norm{replica_groups=[[0,1]]},freeze-batch-norm" --explain 2>&1 | filecheck %s --check-prefix=SYNCHRONIZED
+// SYNCHRONIZED: declined: its sums are those of several replicas; freeze it before it is synchronized
 
 // The gradient of a frozen batch norm is that of inference: nothing flows through the statistics. With
 // h = (x - mean) * rsqrt(variance + epsilon), it is g * scale * rsqrt(variance + epsilon), sum(g * h) and sum(g).
