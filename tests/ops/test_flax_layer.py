@@ -89,7 +89,7 @@ def test_equals_the_stock_module(shape: Any, arguments: dict[str, Any], inferenc
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("masked", [False, True])
 def test_is_right_at_any_mean(masked: bool, fast: bool) -> None:
-    """Float64 is the judge, at mean/deviation = 1e4, where the stock module's fast variance is off by any factor."""
+    """Float64 is the judge, at mean/deviation = 1e4, where the stock module's fast variance is off by its own size."""
     x, upstream = normal(64, 4, 3, mean=1e4), normal(64, 4, 3)
     mask = GENERATOR.uniform(size=(64, 4)) > 0.3 if masked else np.ones((64, 4), bool)
     upstream = upstream * mask[..., None]

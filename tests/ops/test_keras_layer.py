@@ -87,7 +87,7 @@ def test_equals_the_stock_layer(shape: Any, arguments: dict[str, Any], training:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_is_right_at_any_mean(masked: bool) -> None:
-    """Float64 is the judge, at mean/deviation = 1e4, where the stock layer's variance is off by 1e-4."""
+    """Float64 is the judge, at mean/deviation = 1e4, where the stock layer's gradient by gamma is off by 1e-3."""
     x, upstream = normal(64, 4, 3, mean=1e4), normal(64, 4, 3)
     mask = GENERATOR.uniform(size=(64, 4)) > 0.3 if masked else np.ones((64, 4), bool)
     upstream = upstream * mask[..., None]
