@@ -73,7 +73,7 @@ class _Expansion:
             case hlo.RsqrtOp():
                 return self._atom(op.operand, place, inverse_root=True)
             case hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.ConvertOp() if (
-                moved := _operand_place(op, place)
+                moved := operand_place(op, place)
             ) is not None:
                 return self.of(op.operand, moved, depth - 1)
             case hlo.AddOp() | hlo.SubtractOp() | hlo.NegOp() if not is_weight or has_inverse_root(value):
@@ -110,14 +110,14 @@ def _radicand(divisor: ir.Value, place: Place) -> tuple[ir.Value, Place] | None:
     """``v``, and where it lies, where ``divisor`` is ``sqrt(v)``, broadcast or not."""
     op = defining_op(divisor)
     while isinstance(op, hlo.BroadcastInDimOp | hlo.ReshapeOp | hlo.ConvertOp):
-        moved = _operand_place(op, place)
+        moved = operand_place(op, place)
         if moved is None:
             return None
         place, op = moved, defining_op(op.operand)
     return (op.operand, place) if isinstance(op, hlo.SqrtOp) else None
 
 
-def _operand_place(op: ir.OpView, place: Place) -> Place | None:
+def operand_place(op: ir.OpView, place: Place) -> Place | None:
     """Where the operand's dimensions lie, given where the result's do; None where a reshape mixes dimensions."""
     if isinstance(op, hlo.ConvertOp):
         return place if is_float(op.operands[0]) else None

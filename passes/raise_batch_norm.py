@@ -1,11 +1,14 @@
-"""raise-batch-norm: arithmetic that is an inference batch norm becomes the named operation.
+"""raise-batch-norm: arithmetic that is a batch norm becomes the named operation.
 
-The expression is expanded to a polynomial (`polynomials.py`); it is a batch norm of ``x`` where that reads
+With given statistics (here): the expression is expanded to a polynomial (`polynomials.py`); it is a batch norm of ``x``
+where that reads
 
     x * g * r - mean * g * r + offset        with r = rsqrt(variance + epsilon), and g, offset absent or weights
 
 in whatever order and grouping it was written: TensorFlow's ``x * inv + (offset - mean * inv)``, Keras 3's
 ``x * inv + (offset + -mean * inv)``, Flax's ``(x - mean) * (r * g) + offset``, ``(x - mean) / sqrt(...) * g + offset``.
+With the statistics of the batch, `raise_training.py` does the same, and `raise_gradient.py` for what automatic
+differentiation makes of it; parameters may then be any vectors over the features.
 
 Before::
 
@@ -28,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import func
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.ops.batch_norm_inference import BatchNormInference
@@ -44,27 +48,40 @@ from stablenorm.passes.building import (
 )
 from stablenorm.passes.matching import defining_op, layer_name, single_use, splat_number, where
 from stablenorm.passes.polynomials import Atom, Monomial, NotPolynomial, Polynomial, expand, has_inverse_root, without
+from stablenorm.passes.raise_gradient import raise_gradients
+from stablenorm.passes.raise_training import raise_training
 from stablenorm.passes.rewriting import functions, operations, rewrite, sweep
 from stablenorm.passes.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
 class RaiseBatchNorm(Pass):
-    """Names decomposed inference batch norms ``stablehlo.batch_norm_inference``."""
+    """Names decomposed batch norms: inference, training and its gradient."""
 
     name: ClassVar[str] = "raise-batch-norm"
 
     def run(self, module: ir.Module, context: PassContext) -> None:
-        for function in functions(module):
-            weights = Weights(function, context.weights)
-            raised: set[ir.Value] = set()
-            # Last operations first: the whole formula is met before its parts.
-            for op in reversed(operations(function)):
-                if isinstance(op, _ROOTS) and op.result not in raised:
-                    context.remarks.extend(_raise(op, weights, raised))
-        sweep(module)
+        for function in [each for each in functions(module) if not each.name.value.startswith(_DECOMPOSITION)]:
+            for stage in (raise_training, raise_gradients, raise_left_over_training, raise_inference):
+                context.remarks.extend(stage(function, Weights(function, context.weights)))
+                sweep(module)
 
 
+def raise_left_over_training(function: func.FuncOp, weights: Weights) -> Iterator[Remark]:
+    """Parts of raised batch norms that something else reads; most are gone once gradients have their name."""
+    return (remark for remark in raise_training(function, weights) if remark.verdict == "raised")
+
+
+def raise_inference(function: func.FuncOp, weights: Weights) -> Iterator[Remark]:
+    """Names the batch norms of a function that normalize with given statistics."""
+    raised: set[ir.Value] = set()
+    # Last operations first: the whole formula is met before its parts.
+    for op in reversed(operations(function)):
+        if isinstance(op, _ROOTS) and op.result not in raised:
+            yield from _raise(op, weights, raised)
+
+
+_DECOMPOSITION = "stablenorm.batch_norm_"  # what a composite of that name is made of needs no other name
 _ROOTS = (hlo.AddOp, hlo.SubtractOp, hlo.MulOp, hlo.DivOp, hlo.NegOp)
 
 
