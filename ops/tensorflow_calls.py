@@ -5,9 +5,8 @@ operation, which TensorFlow runs in every way it has: eagerly, in a ``tf.functio
 SavedModel. Its derivatives are calls again, of ``jax.vjp`` and ``jax.jvp`` of the function. So they are exact to any
 order, and forward mode is ``jax.jvp``, not a reverse mode that is reversed once more.
 
-A call may ``keep`` what the function's reverse mode needs and what is smaller than its first operand: vectors, for
-batch norm. The rest is computed again from the operands. Derivatives of that reverse mode are those of the whole
-function, kept values included.
+A call may ``keep`` values for its reverse mode, the statistics of a batch norm; what else that needs is computed again
+from the operands. Derivatives of reverse mode are those of the whole function, kept values included.
 
 Three ways of TensorFlow to differentiate meet here. A tape and a forward accumulator are told by `record_operation`;
 the gradient of a graph is told by ``tf.custom_gradient``, whose own records would be wrong in forward mode.
@@ -34,6 +33,8 @@ Tensor: TypeAlias = tf.Tensor
 # Hashable, and equal where it computes the same: a frozen dataclass, or a function of a module.
 Function: TypeAlias = Callable[..., tuple[jax.Array, ...]]
 Derivative: TypeAlias = Callable[..., Sequence[Tensor | None]]
+# As `jax.checkpoint` takes it: of a primitive and its operands' types, whether reverse mode keeps the results.
+Policy: TypeAlias = Callable[..., bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,23 +48,25 @@ class Type:
     dtype: str
 
 
-def call(function: Function, operands: Sequence[Tensor], types: Sequence[Type], *, keep: bool = False) -> list[Tensor]:
+def call(
+    function: Function, operands: Sequence[Tensor], types: Sequence[Type], *, keep: Policy | None = None
+) -> list[Tensor]:
     """``function(*operands)``: its results, differentiable by every operand.
 
     Args:
         function: a JAX function of arrays that returns a tuple of arrays, all of floating-point types.
         operands: tensors, one for each of the function's arguments.
         types: theirs.
-        keep: whether reverse mode keeps what it needs of the forward computation, as far as it is small.
+        keep: what reverse mode keeps of the forward computation. None: nothing.
     """
     types = tuple(types)
-    source = _Keeping(function) if keep else _Alone(function)
-    module = _module(source, types)
+    module = _module(_Alone(function) if keep is None else _Keeping(function, keep), types)
     gradient = _Gradient(function, len(types))
 
     def backward(operands: Sequence[Tensor], kept: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Any]:
-        if kept:
-            return _gradient_from(gradient, operands, kept, cotangents, types, module)
+        if keep is not None:
+            from_kept = _FromKept(gradient, keep, len(kept))
+            return _gradient_from(from_kept, operands, kept, cotangents, types, module)
         return call(gradient, [*operands, *cotangents], types + module.results)
 
     def forward(operands: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
@@ -73,14 +76,15 @@ def call(function: Function, operands: Sequence[Tensor], types: Sequence[Type], 
 
 
 def _gradient_from(
-    gradient: _Gradient,
+    from_kept: _FromKept,
     operands: Sequence[Tensor],
     kept: Sequence[Tensor],
     cotangents: Sequence[Tensor],
     types: tuple[Type, ...],
     module: _Module,
 ) -> list[Tensor]:
-    """`gradient` of operands and cotangents, with what was kept. Its own derivatives are without that."""
+    """The gradient of operands and cotangents, with what was kept. Its own derivatives are without that."""
+    gradient = from_kept.gradient
     first, last = len(operands), len(operands) + len(kept)
     exact_types = types + module.results
 
@@ -95,8 +99,8 @@ def _gradient_from(
     def forward(operands: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
         return call(_Tangent(gradient), [*without_kept(operands), *without_kept(tangents)], exact_types * 2)
 
-    with_kept = _module(_FromKept(gradient, len(kept)), types + module.kept + module.results)
-    return _recorded(with_kept, [*operands, *kept, *cotangents], backward, forward)
+    faster = _module(from_kept, types + module.kept + module.results)
+    return _recorded(faster, [*operands, *kept, *cotangents], backward, forward)
 
 
 def _recorded(module: _Module, operands: Sequence[Tensor], backward: Derivative, forward: Derivative) -> list[Tensor]:
@@ -135,13 +139,14 @@ class _Alone:
 
 @dataclasses.dataclass(frozen=True)
 class _Keeping:
-    """The function's results, and what its reverse mode needs of those values that are small."""
+    """The function's results, and what its reverse mode keeps besides the operands."""
 
     function: Function
+    policy: Policy
 
     def __call__(self, *operands: jax.Array) -> Any:
-        results, pull = jax.vjp(self.function, *operands)
-        return results, tuple(leaf for leaf in jax.tree.leaves(pull) if _is_small(leaf, operands))
+        results, pull = _pull_back(self.function, self.policy, operands)
+        return results, tuple(leaf for leaf in jax.tree.leaves(pull) if not _is_among(leaf, operands))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,14 +166,15 @@ class _FromKept:
     """A gradient of operands, what was kept of them, and cotangents. What only the kept values needed, XLA drops."""
 
     gradient: _Gradient
+    policy: Policy
     kept: int
 
     def __call__(self, *values: jax.Array) -> Any:
         first, last = self.gradient.count, self.gradient.count + self.kept
         operands, kept = values[:first], iter(values[first:last])
-        _, pull = jax.vjp(self.gradient.function, *operands)
+        _, pull = _pull_back(self.gradient.function, self.policy, operands)
         leaves, tree = jax.tree.flatten(pull)
-        leaves = [next(kept) if _is_small(leaf, operands) else leaf for leaf in leaves]
+        leaves = [leaf if _is_among(leaf, operands) else next(kept) for leaf in leaves]
         return jax.tree.unflatten(tree, leaves)(values[last:]), ()
 
 
@@ -183,8 +189,12 @@ class _Tangent:
         return jax.jvp(self.function, values[:count], values[count:])[1]
 
 
-def _is_small(value: jax.Array, operands: Sequence[jax.Array]) -> bool:
-    return value.ndim < operands[0].ndim
+def _pull_back(function: Function, policy: Policy, operands: Sequence[jax.Array]) -> Any:
+    return jax.vjp(jax.checkpoint(function, policy=policy, prevent_cse=False), *operands)
+
+
+def _is_among(value: jax.Array, operands: Sequence[jax.Array]) -> bool:
+    return any(value is operand for operand in operands)
 
 
 @dataclasses.dataclass(frozen=True)

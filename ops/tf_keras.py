@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from stablenorm.ops import jax_primitives
 from stablenorm.ops.batch_norm import batch_norm
 from stablenorm.ops.tensorflow_calls import Type, call
 from stablenorm.ops.tf_keras_arguments import (
@@ -158,7 +159,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         vectors = [tf.reshape(vector, features) for vector in weights if vector is not None]
         operands = [x, *vectors] if weight is None else [x, *vectors, weight]
         types = _types(x, vectors, weight, self._axes)
-        y, *moving = call(function, operands, types, keep=training)
+        y, *moving = call(function, operands, types, keep=_is_statistics if training else None)
         y.set_shape(x.shape)
         return [y, *moving]
 
@@ -241,6 +242,10 @@ def _types(x: Tensor, vectors: Sequence[Tensor], weight: Tensor | None, axes: Ax
         shape = tuple(1 if one else size for one, size in zip(alike, sizes, strict=True))
         types.append(Type(shape, weight.dtype.name))
     return types
+
+
+def _is_statistics(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive is jax_primitives.training_p
 
 
 @dataclasses.dataclass(frozen=True)
