@@ -6,11 +6,12 @@ import argparse
 import os
 from collections.abc import Callable
 
-from bench import accuracy, passes
+from bench import accuracy, passes, synchronized
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "passes": lambda options: passes.main(),
     "accuracy": lambda options: accuracy.main(options.json),
+    "synchronized": lambda options: synchronized.main(),
 }
 
 

@@ -1,0 +1,89 @@
+"""ResNet-50 in plain JAX, with batch norm as an argument: the network that collectives are counted in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = Any
+# y and the new moving statistics of x, by scale, offset and the old ones.
+BatchNorm = Callable[..., tuple[Array, Array, Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution with the batch norm after it."""
+
+    size: int
+    inputs: int
+    outputs: int
+    stride: int = 1
+
+    def parameters(self) -> dict[str, jax.ShapeDtypeStruct]:
+        shape = (self.size, self.size, self.inputs, self.outputs)
+        vector = jax.ShapeDtypeStruct((self.outputs,), np.float32)
+        return {"kernel": jax.ShapeDtypeStruct(shape, np.float32), "scale": vector, "offset": vector}
+
+
+Block = tuple[tuple[Layer, Layer, Layer], Layer | None]
+
+
+def blocks() -> Iterator[Block]:
+    """The sixteen residual blocks; the first of each stage has a projection."""
+    inputs = 64
+    for stage, repeats in enumerate((3, 4, 6, 3)):
+        width = 64 * 2**stage
+        for block in range(repeats):
+            stride = 2 if block == 0 and stage > 0 else 1
+            main = (Layer(1, inputs, width), Layer(3, width, width, stride), Layer(1, width, 4 * width))
+            yield main, Layer(1, inputs, 4 * width, stride) if block == 0 else None
+            inputs = 4 * width
+
+
+def layers() -> list[Layer]:
+    """All 53, in the order in which `loss` reads their parameters."""
+    order = [Layer(7, 3, 64, 2)]
+    for main, projection in blocks():
+        order += [*main, *([projection] if projection else [])]
+    return order
+
+
+def loss(batch_norm: BatchNorm, params: Any, moving: Any, images: Array, labels: Array) -> tuple[Array, Any]:
+    """The mean cross entropy of a batch, and the new moving statistics."""
+    new: list[Any] = []
+    weights, old = iter(params["layers"]), iter(moving)
+
+    def convolve(x: Array, layer: Layer) -> Array:
+        own = next(weights)
+        x = jax.lax.conv_general_dilated(
+            x, own["kernel"], (layer.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        y, *statistics = batch_norm(x, own["scale"], own["offset"], *next(old))
+        new.append(tuple(statistics))
+        return y
+
+    first, *_ = layers()
+    x = jax.nn.relu(convolve(images, first))
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+    for main, projection in blocks():
+        y = x
+        for layer in main[:2]:
+            y = jax.nn.relu(convolve(y, layer))
+        y = convolve(y, main[2])
+        x = jax.nn.relu(y + (convolve(x, projection) if projection else x))
+    scores = jax.nn.log_softmax(x.mean((1, 2)) @ params["dense"])
+    return -jnp.take_along_axis(scores, labels[:, None], 1).mean(), new
+
+
+def shapes() -> tuple[Any, Any]:
+    """Types of the parameters and the moving statistics."""
+    params = {
+        "layers": [layer.parameters() for layer in layers()],
+        "dense": jax.ShapeDtypeStruct((2048, 1000), np.float32),
+    }
+    return params, [(each["scale"], each["scale"]) for each in params["layers"]]
