@@ -19,11 +19,12 @@ def test_the_count_is_sent():
         for number in range(2)
     ]
     try:
-        printed = [child.communicate(timeout=120)[0].decode().splitlines()[-1] for child in children]
+        printed = [child.communicate(timeout=120)[0].decode() for child in children]
     finally:
         for child in children:
             child.kill()
-    for line in printed:
-        mean, variance = map(float, line.split())
+    assert [child.returncode for child in children] == [0, 0]
+    for text in printed:
+        mean, variance = map(float, text.splitlines()[-1].split())
         assert mean < 1e-7  # one rounding to float32
         assert variance < 2e-7  # float64 at mean ** 2 = 1e8, and one rounding
