@@ -109,15 +109,6 @@ def _is_zero(value: ir.Value) -> bool:
     return _is_zero(op.operand) if isinstance(op, hlo.ConvertOp) else splat_number(value) == 0
 
 
-def unrounded(value: ir.Value) -> ir.Value:
-    """What was converted to a wider type."""
-    op = defining_op(value)
-    while isinstance(op, hlo.ConvertOp) and is_float(op.operand) and not is_rounding(op):
-        value = op.operand
-        op = defining_op(value)
-    return value
-
-
 def is_rounding(op: ir.OpView) -> bool:
     """Whether a conversion may change numbers."""
     if not isinstance(op, hlo.ConvertOp) or not is_float(op.operand) or not is_float(op.result):

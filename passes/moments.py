@@ -8,6 +8,8 @@ way of writing a moment is one polynomial: with S for that sum and ``m = S(x) / 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -74,11 +76,6 @@ class Formula:
     def __mul__(self, other: Formula) -> Formula:
         return _collect((_times(a, b), p * q) for a, p in self.terms.items() for b, q in other.terms.items())
 
-    def inverse(self) -> Formula:
-        """``1 / self``, which has one term."""
-        ((monomial, factor),) = self.terms.items()
-        return Formula({frozenset((atom, -power) for atom, power in monomial): 1 / factor})
-
     @property
     def atoms(self) -> set[Atom]:
         return {atom for monomial in self.terms for atom, _ in monomial}
@@ -95,6 +92,26 @@ def number(value: int | Fraction) -> Formula:
 
 def atom(factor: Atom) -> Formula:
     return Formula({frozenset([(factor, 1)]): Fraction(1)})
+
+
+def power(formula: Formula, exponent: Fraction) -> Formula | None:
+    """``formula ** exponent``, a small whole or half number; None for a root or a reciprocal of zero or of tensors."""
+    if exponent in (1, 2, 3):
+        return functools.reduce(operator.mul, [formula] * int(exponent))
+    if exponent.denominator > 2 or abs(exponent) > 3 or not formula.terms or has_tensors(formula):
+        return None
+    monomial, factor = next(iter(formula.terms.items()))
+    powers = {each: times * exponent for each, times in monomial}
+    # The root of a square may be of either sign, but for what is a root itself.
+    is_whole = exponent.denominator == 1 or (factor == 1 and all(isinstance(each, InverseRoot) for each in powers))
+    if len(formula.terms) == 1 and is_whole and all(times.denominator == 1 for times in powers.values()):
+        terms = frozenset((each, int(times)) for each, times in powers.items())
+        return Formula({terms: factor ** int(exponent) if exponent.denominator == 1 else Fraction(1)})
+    return Formula({frozenset([(InverseRoot(formula), int(-2 * exponent))]): Fraction(1)})
+
+
+def has_tensors(formula: Formula) -> bool:
+    return any(isinstance(each, Tensor) for each in formula.atoms)
 
 
 def feature_sum(formula: Formula, count: int) -> Formula:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.matching import defining_op
-from stablenorm.passes.moments import Formula, InverseRoot, Monomial, Sum, Tensor, Vector, atom, number
+from stablenorm.passes.moments import Formula, InverseRoot, Monomial, Sum, Tensor, Vector, atom, number, power
 from stablenorm.passes.reading import Reading
 from stablenorm.passes.rewriting import NoMatch
 
@@ -30,16 +30,18 @@ class Normalization:
     sign: int
 
 
-def find_normalizations(reading: Reading) -> Iterator[tuple[ir.Value, Normalization]]:
-    """Batch norms and what is nearly one, each as large as it goes, in program order."""
+def find_normalizations(reading: Reading, impossible: Container[ir.Value]) -> Iterator[tuple[ir.Value, Normalization]]:
+    """Batch norms and what is nearly one, each as large as it goes without those that turn out to be ``impossible``."""
     found = {value: normalization(term.formula) for value, term in reading.terms.items()}
     forms = {value: form for value, form in found.items() if form is not None}
 
     def is_part(value: ir.Value) -> bool:
         results = [result for use in value.uses for result in use.owner.results if result in forms]
-        return any(forms[result] != forms[value] or is_part(result) for result in results)
+        return any(
+            result not in impossible and (forms[result] != forms[value] or is_part(result)) for result in results
+        )
 
-    for value, form in forms.items():
+    for value, form in reversed(forms.items()):
         whole = reading.terms[value].place == reading.place and not isinstance(defining_op(value), LAYOUT)
         if whole and not is_part(value) and _is_near(reading, form):
             yield value, form
@@ -51,27 +53,28 @@ def normalization(formula: Formula) -> Normalization | None:
     if len(slopes) != 1 or formula.terms[slopes[0]] != 1:
         return None
     (slope,) = slopes
-    tensors = [each for each, power in slope if isinstance(each, Tensor) and power == 1]
-    roots = [each for each, power in slope if isinstance(each, InverseRoot) and power == 1]
+    tensors = [each for each, times in slope if isinstance(each, Tensor) and times == 1]
+    roots = [each for each, times in slope if isinstance(each, InverseRoot) and times == 1]
     if len(tensors) != 1 or len(roots) != 1:
         return None
     factor = Formula({slope - {(tensors[0], 1)}: Fraction(1)})
+    inverse = power(factor, Fraction(-1))
     rest = formula - factor * atom(tensors[0])
     shift = Formula({monomial: number for monomial, number in rest.terms.items() if (roots[0], 1) in monomial})
     (addend, sign), *more = list((rest - shift).terms.items()) or [(frozenset(), Fraction(0))]
     scale, offset = vectors(slope - {(tensors[0], 1), (roots[0], 1)}), vectors(addend)
-    if scale is None or offset is None or not shift.terms or sign not in (-1, 0, 1) or more:
+    if scale is None or offset is None or inverse is None or not shift.terms or sign not in (-1, 0, 1) or more:
         return None
-    return Normalization(tensors[0], roots[0], scale, -shift * factor.inverse(), offset, int(sign))
+    return Normalization(tensors[0], roots[0], scale, -shift * inverse, offset, int(sign))
 
 
 def vectors(monomial: Monomial) -> tuple[Vector, ...] | None:
     """The vectors in a product of given vectors; None where something else is in it."""
     found: list[Vector] = []
-    for each, power in monomial:
-        if not isinstance(each, Vector) or each.derived or power < 1:
+    for each, times in monomial:
+        if not isinstance(each, Vector) or each.derived or times < 1:
             return None
-        found.extend([each] * power)
+        found.extend([each] * times)
     return tuple(sorted(found, key=lambda vector: str(vector.value)))
 
 

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from jax.extend.mlir import ir
 
-from stablenorm.passes.rewriting import NoMatch
 
-
-def make_room(replaced: Sequence[ir.Value], operands: Iterable[ir.Value]) -> ir.Operation | NoMatch:
+def make_room(replaced: Sequence[ir.Value], operands: Iterable[ir.Value]) -> ir.Operation | None:
     """The operation before which all ``operands`` are known, and none of the ``replaced`` values is read.
 
-    Readers that stand too early are moved there; NoMatch where an operand is computed from what is replaced.
+    Readers that stand too early are moved there. None where an operand is computed from what is replaced.
     """
     places = sorted((owner(value).operation for value in replaced), key=_ORDER)
     computed = [owner(operand).operation for operand in operands if not isinstance(operand.owner, ir.Block)]
@@ -21,7 +19,7 @@ def make_room(replaced: Sequence[ir.Value], operands: Iterable[ir.Value]) -> ir.
     place = next((op for op in places if all(each.is_before_in_block(op) for each in needed)), None)
     early = [] if place is None else _readers_before(replaced, place)
     if place is None or not set(early).isdisjoint(needed):
-        return NoMatch("its scale or its offset is computed from its statistics")
+        return None
     for op in early:
         op.move_before(place)
     return early[0] if early else place

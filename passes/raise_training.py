@@ -11,6 +11,7 @@ pass) then reads the results of the named form.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
@@ -18,13 +19,13 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.ops.batch_norm_training import BatchNormTraining
 from stablenorm.passes.base import Remark
-from stablenorm.passes.building import arithmetic_type, convert, integers, shape_of, tensor_type
-from stablenorm.passes.leaves import is_sum, unrounded
+from stablenorm.passes.building import arithmetic_type, convert, shape_of, splat, tensor_type
 from stablenorm.passes.matching import defining_op, layer_name, where
+from stablenorm.passes.moments import number
 from stablenorm.passes.normalizations import LAYOUT, Normalization, decline, epsilon, find_normalizations
 from stablenorm.passes.placing import make_room, owner
 from stablenorm.passes.reading import Reading
-from stablenorm.passes.rewriting import NoMatch, operations_of
+from stablenorm.passes.sources import find_sources
 from stablenorm.passes.weights import Weights
 from stablenorm.passes.writing import attribute, feature_index, product_of, replace
 
@@ -32,35 +33,26 @@ from stablenorm.passes.writing import attribute, feature_index, product_of, repl
 def raise_training(function: func.FuncOp, weights: Weights) -> Iterator[Remark]:
     """Names the batch norms of a function that normalize with the statistics of their batch."""
     declined: set[ir.Value] = set()
-    for reading in readings(function, weights):
-        for value, form in find_normalizations(reading):
-            op = owner(value)
+    for source in find_sources(function, weights):
+        reading = Reading(source, weights)
+        impossible: set[ir.Value] = set()
+        for value, form in find_normalizations(reading, impossible):
+            op, axes = owner(value), ", ".join(map(str, source.axes))
             name = layer_name(op, weights, *(factor.value for factor in (*form.scale, *form.offset)))
-            outcome = decline(reading, form) or _replace(reading, value, form)
-            if outcome is None:
-                axes = ", ".join(map(str, reading.axes))
-                yield Remark("raise-batch-norm", "raised", name, f"training, feature_index = {axes}", where(op))
-            elif value not in declined:
+            refusal = decline(reading, form)
+            if refusal is not None and value not in declined:
                 declined.add(value)
-                yield Remark("raise-batch-norm", "declined", name, outcome.reason, where(op))
+                yield Remark("raise-batch-norm", "declined", name, refusal.reason, where(op))
+            elif refusal is None and _replace(reading, value, form):
+                yield Remark("raise-batch-norm", "raised", name, f"training, feature_index = {axes}", where(op))
+            elif refusal is None:  # its scale or offset needs its statistics; what it multiplies or adds to may not
+                impossible.add(value)
 
 
-def readings(function: func.FuncOp, weights: Weights) -> Iterator[Reading]:
-    """What is computed from each tensor that is summed over all dimensions but its features'."""
-    seen: set[tuple[ir.Value, tuple[int, ...], ir.Block]] = set()
-    for op in operations_of(function, hlo.ReduceOp):
-        x, block = unrounded(op.inputs[0]), op.operation.block
-        axes = tuple(sorted(set(range(len(shape_of(x)))) - set(integers(op, "dimensions"))))
-        if is_sum(op) and axes and tensor_type(x).has_static_shape and (x, axes, block) not in seen:
-            seen.add((x, axes, block))
-            reading = None if weights.is_weight(x) else Reading(x, axes, block, weights)
-            if reading is not None and reading.count > 1:
-                yield reading
-
-
-def _replace(reading: Reading, y: ir.Value, form: Normalization) -> NoMatch | None:
-    """Lets all that reads y, and the mean and variance of x, read the results of the named form."""
-    statistics = [reading.mean, reading.variance]
+def _replace(reading: Reading, y: ir.Value, form: Normalization) -> bool:
+    """Lets all that reads y, and the mean and variance of x, read the named form; False where it can stand nowhere."""
+    bessel = Fraction(reading.count, reading.count - 1)
+    statistics = [reading.mean, reading.variance, reading.variance * number(bessel)]
     named = {result for each in reading.named for result in each.op.results}
     replaced = {
         value: statistics.index(term.formula)
@@ -69,14 +61,17 @@ def _replace(reading: Reading, y: ir.Value, form: Normalization) -> NoMatch | No
     }
     factors = [factor.value for factor in (*form.scale, *form.offset)]
     place = make_room([y, *replaced], [reading.x, *factors])
-    if isinstance(place, NoMatch):
-        return place
+    if place is None:
+        return False
     with ir.InsertionPoint(place), owner(y).location:
         output, *moments = _emit(reading, form)
+        if 2 in replaced.values():
+            element_type = tensor_type(moments[1]).element_type
+            moments.append(hlo.multiply(moments[1], splat(float(bessel), shape_of(moments[1]), element_type)))
         replace(y, reading.place, output, reading.place)
         for value, which in replaced.items():
             replace(value, reading.terms[value].place, moments[which], reading.axes)
-    return None
+    return True
 
 
 def _emit(reading: Reading, form: Normalization) -> tuple[ir.Value, ...]:

@@ -19,24 +19,26 @@ from stablenorm.passes.leaves import Leaves, Term, direction, is_rounding, is_su
 from stablenorm.passes.matching import defining_op
 from stablenorm.passes.moments import (
     Formula,
-    InverseRoot,
     Tensor,
     Vector,
     atom,
     feature_mean,
     feature_sum,
     feature_variance,
+    has_tensors,
     number,
+    power,
 )
 from stablenorm.passes.named_forms import BatchNorm, view
 from stablenorm.passes.polynomials import Place
+from stablenorm.passes.sources import Source
 from stablenorm.passes.weights import Weights
 
 _MOST_TERMS = 48
 
 
 class Reading:
-    """What is computed from ``x``, and from ``others`` of its shape, in one block.
+    """What is computed from ``x``, and from ``others`` of its shape, in the block of a source.
 
     Attributes:
         axes: the feature dimensions of x, ascending.
@@ -46,17 +48,16 @@ class Reading:
         named: the batch norms of x with its own statistics that have their name already.
     """
 
-    def __init__(self, x: ir.Value, axes: Sequence[int], block: ir.Block, weights: Weights, *others: ir.Value) -> None:
-        self.x, self.axes, self.block = x, tuple(axes), block
-        shape = shape_of(x)
-        self.place: Place = tuple(dimension if size != 1 else None for dimension, size in enumerate(shape))
-        self.count = product([size for dimension, size in enumerate(shape) if dimension not in self.axes])
+    def __init__(self, source: Source, weights: Weights, *others: ir.Value) -> None:
+        self.x, self.axes, self.block = source.x, source.axes, source.block
+        self.place: Place = tuple(axis if size != 1 else None for axis, size in enumerate(shape_of(self.x)))
+        self.count = source.count
         self._others = frozenset(p for p in self.place if p is not None and p not in self.axes)
         self._leaves = Leaves(self._others, self.count, weights)
-        self.tensor = Tensor(x, self.place)
+        self.tensor = Tensor(self.x, self.place)
         self.mean = feature_mean(atom(self.tensor), self.count)
         self.variance = feature_variance(atom(self.tensor), self.count)
-        self.terms = {value: Term(atom(Tensor(value, self.place)), self.place) for value in (x, *others)}
+        self.terms = {value: Term(atom(Tensor(value, self.place)), self.place) for value in (self.x, *others)}
         self.named: list[BatchNorm] = []
         self._read()
 
@@ -120,22 +121,30 @@ class Reading:
     def _combined(self, op: ir.OpView, operands: Sequence[Formula]) -> Formula | None:
         match op, operands:
             case hlo.AddOp(), (left, right):
-                return left + right
+                return self._rooted(left + right)
             case hlo.SubtractOp(), (left, right):
                 return left - right
             case hlo.MulOp(), (left, right):
                 return left * right
             case hlo.NegOp(), (operand,):
                 return -operand
-            case hlo.DivOp(), (left, right) if (inverse := _inverse(right)) is not None:
+            case hlo.DivOp(), (left, right) if (inverse := power(right, Fraction(-1))) is not None:
                 return left * inverse
             case hlo.RsqrtOp(), (operand,):
-                return _inverse_root(operand)
-            case hlo.SqrtOp(), (operand,) if (root := _inverse_root(operand)) is not None:
-                return root.inverse()
+                return power(operand, Fraction(-1, 2))
+            case hlo.SqrtOp(), (operand,):
+                return power(operand, Fraction(1, 2))
+            case hlo.PowOp(), (base, exponent) if exponent.constant is not None:
+                return power(base, exponent.constant)
             case hlo.MaxOp(), _ if self.variance in operands and number(0) in operands:
                 return self.variance  # it is not negative
         return None
+
+    def _rooted(self, formula: Formula) -> Formula:
+        """The variance with an epsilon is a power of its root, so that quotients by it and by its root are alike."""
+        epsilon = (formula - self.variance).constant
+        root = power(formula, Fraction(-1, 2)) if epsilon and epsilon > 0 else None
+        return formula if root is None else power(root, Fraction(-2)) or formula
 
     def _summed(self, op: hlo.ReduceOp) -> Term | None:
         """The sum over each feature; or over dimensions of size 1, which is a reshape."""
@@ -146,7 +155,7 @@ class Reading:
         count = product([shape_of(op.inputs[0])[dimension] for dimension in dimensions])
         if count == 1:
             return Term(formula, kept)
-        partly = _has_tensors(formula) and not self._others <= summed
+        partly = has_tensors(formula) and not self._others <= summed
         if count != self.count or partly or not summed.isdisjoint(self.axes):
             return None
         return Term(feature_sum(formula, count), kept)
@@ -215,22 +224,17 @@ class _InOrder:
         return bool(self.op.is_before_in_block(other.op))
 
 
-_ELEMENTWISE = (hlo.AddOp, hlo.SubtractOp, hlo.MulOp, hlo.DivOp, hlo.NegOp, hlo.RsqrtOp, hlo.SqrtOp, hlo.MaxOp)
-
-
-def _inverse_root(formula: Formula) -> Formula | None:
-    return None if _has_tensors(formula) or not formula.atoms else atom(InverseRoot(formula))
-
-
-def _inverse(formula: Formula) -> Formula | None:
-    if len(formula.terms) == 1 and not _has_tensors(formula):
-        return formula.inverse()
-    root = _inverse_root(formula)
-    return root and root * root
-
-
-def _has_tensors(formula: Formula) -> bool:
-    return any(isinstance(each, Tensor) for each in formula.atoms)
+_ELEMENTWISE = (
+    hlo.AddOp,
+    hlo.SubtractOp,
+    hlo.MulOp,
+    hlo.DivOp,
+    hlo.NegOp,
+    hlo.RsqrtOp,
+    hlo.SqrtOp,
+    hlo.PowOp,
+    hlo.MaxOp,
+)
 
 
 def _result_place(op: ir.OpView, place: Place) -> Place | None:
