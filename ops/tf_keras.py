@@ -27,6 +27,8 @@ import tf_keras
 from stablenorm.ops import jax_primitives
 from stablenorm.ops.batch_norm import batch_norm
 from stablenorm.ops.tensorflow_calls import Type, call
+from stablenorm.ops.tensorflow_replicas import Normalize
+from stablenorm.ops.tensorflow_replicas import train as train_across_replicas
 from stablenorm.ops.tf_keras_arguments import (
     FLOATING,
     Axes,
@@ -63,8 +65,10 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
     - ``get_config`` keeps ``synchronized`` and ``fused``, and ``axis`` as it was given.
     - Integers are refused: cast them first. A momentum that is no number is refused, too.
 
-    The stock layer computes ``renorm``, ``virtual_batch_size`` and ``adjustment``, and ``synchronized`` under a
-    strategy.
+    With ``synchronized=True`` under a strategy, statistics are those of all replicas, weighted by what each counts, for
+    one all-reduce forward and one backward; the moving variance is the biased one.
+
+    The stock layer computes ``renorm``, ``virtual_batch_size`` and ``adjustment``.
 
     Shapes: ``inputs`` and result have any rank from 1. Weights have one number for each feature; with several axes,
     the shape of ``inputs`` with 1 for the other dimensions. Types: weights are float32, float64 for float64.
@@ -121,20 +125,18 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
     def _normalize(self, inputs: Tensor, training: Any, mask: Any) -> Tensor:
         if self._is_rare():
             return super().call(inputs, training=training, mask=mask)
-        if self.synchronized and tf.distribute.has_strategy():
-            return self._normalize_across_replicas(inputs, training, mask)
         x = tf.cast(inputs, self.compute_dtype)
         mode = checked_training(self._get_training_value(training))
         if isinstance(mode, bool):
             return self._train(x, mask) if mode else self._infer(x)
         return tf.cond(mode, lambda: self._train(x, mask), lambda: self._infer(x))
 
-    def _normalize_across_replicas(self, inputs: Tensor, training: Any, mask: Any) -> Tensor:
-        return super().call(inputs, training=training, mask=mask)
-
     def _train(self, x: Tensor, mask: Any) -> Tensor:
         weight = None if mask is None else checked_weight(mask, x, self._axes, self.moving_mean.dtype)
-        y, mean, variance = self._computed(x, weight, training=True)
+        if self.synchronized and tf.distribute.has_strategy():
+            y, mean, variance = self._computed_across_replicas(x, weight)
+        else:
+            y, mean, variance = self._computed(x, weight, training=True)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             self.add_update(lambda moving=moving, value=value: moving.assign(tf.reshape(value, moving.shape)))
         return y
@@ -162,6 +164,21 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         y, *moving = call(function, operands, types, keep=_is_statistics if training else None)
         y.set_shape(x.shape)
         return [y, *moving]
+
+    def _computed_across_replicas(self, x: Tensor, weight: Tensor | None) -> list[Tensor]:
+        features = [x.shape[axis] for axis in self._axes]
+        parameters = [tf.reshape(vector, features) for vector in (self.gamma, self.beta) if vector is not None]
+        normalize = Normalize(self._axes, float(self.epsilon), self.gamma is not None, self.beta is not None)
+        y, mean, variance, count = train_across_replicas(
+            normalize, x, parameters, weight, _types(x, parameters, weight, self._axes)
+        )
+        y.set_shape(x.shape)
+
+        def moved(old: tf.Variable, batch: Tensor) -> Tensor:
+            old = tf.reshape(old, batch.shape)
+            return tf.where(count > 0, old * self.momentum + batch * (1 - self.momentum), old)
+
+        return [y, moved(self.moving_mean, mean), moved(self.moving_variance, variance)]
 
     def _has_fused_form(self, rank: int) -> bool:
         return (
