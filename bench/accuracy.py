@@ -107,6 +107,7 @@ def tables(records: Sequence[Record]) -> str:
         "Hard cases: the largest error of a step, and the result that has it",
         _pivot(hard, ["case"], "implementation", tuple(IMPLEMENTATIONS), _number_and_result),
         "y and dx of half precision are left out: a rounding to their type alone is 5e-4 in float16, 4e-3 in bfloat16.",
+        "inf: the result is infinite and should not be, or is not the 0 that it should be.",
         "Differences below float32's smallest normal number are not counted: XLA:CPU and TensorFlow flush denormals.",
     ]
     return "\n".join(f"{part}\n" for part in parts)
