@@ -1,1 +1,1 @@
-"""Timings, side by side in one run, as ratios. Never tests."""
+"""Measurements, side by side in one run: times as ratios, errors, traffic. Never tests."""
