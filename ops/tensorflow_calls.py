@@ -14,6 +14,7 @@ the gradient of a graph is told by ``tf.custom_gradient``, whose own records wou
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,10 @@ import jax
 import jax.export
 import tensorflow as tf
 
-# Both are TensorFlow's own. It has no public name for `XlaCallModule`, and jax2tf imports it from here too; nor has it
-# one for a derivative of both modes that a user defines: `tf.custom_gradient` is wrong in forward mode inside of a
-# `tf.function`, and reverse over forward mode is wrong through any nested `tf.function`.
+# These are TensorFlow's own, as is the method in `_graph_gradient`. There is no public name for `XlaCallModule`, and
+# jax2tf imports it from here too; nor is there one for a derivative of both modes that a user defines:
+# `tf.custom_gradient` is wrong in forward mode inside of a `tf.function`, and reverse over forward mode is wrong
+# through any nested `tf.function`.
 from tensorflow.compiler.tf2xla.python.xla import call_module
 from tensorflow.python.eager.record import record_operation, stop_recording
 
@@ -64,13 +66,26 @@ def call(
     gradient = _Gradient(function, len(types))
 
     def backward(operands: Sequence[Tensor], kept: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Any]:
-        if keep is not None:
-            from_kept = _FromKept(gradient, keep, len(kept))
-            return _gradient_from(from_kept, operands, kept, cotangents, types, module)
-        return call(gradient, [*operands, *cotangents], types + module.results)
+        if keep is None:
+            return _derivative(gradient, [*operands, *cotangents], types + module.results)
+        from_kept = _FromKept(gradient, keep, len(kept))
+        return _gradient_from(from_kept, operands, kept, cotangents, types, module)
 
     def forward(operands: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
-        return call(_Tangent(function), [*operands, *tangents], types * 2)
+        return _derivative(_Tangent(function), [*operands, *tangents], types * 2)
+
+    return _recorded(module, operands, backward, forward, is_first=True)
+
+
+def _derivative(function: Function, operands: Sequence[Tensor], types: tuple[Type, ...]) -> list[Tensor]:
+    """`call`, of a function that is a derivative itself."""
+    module = _module(_Alone(function), types)
+
+    def backward(operands: Sequence[Tensor], _: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Any]:
+        return _derivative(_Gradient(function, len(types)), [*operands, *cotangents], types + module.results)
+
+    def forward(operands: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
+        return _derivative(_Tangent(function), [*operands, *tangents], types * 2)
 
     return _recorded(module, operands, backward, forward)
 
@@ -93,17 +108,19 @@ def _gradient_from(
 
     def backward(operands: Sequence[Tensor], _: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Any]:
         exact = _Gradient(gradient, len(exact_types))
-        results = call(exact, [*without_kept(operands), *cotangents], exact_types + types)
+        results = _derivative(exact, [*without_kept(operands), *cotangents], exact_types + types)
         return [*results[:first], *[None] * len(kept), *results[first:]]
 
     def forward(operands: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
-        return call(_Tangent(gradient), [*without_kept(operands), *without_kept(tangents)], exact_types * 2)
+        return _derivative(_Tangent(gradient), [*without_kept(operands), *without_kept(tangents)], exact_types * 2)
 
     faster = _module(from_kept, types + module.kept + module.results)
     return _recorded(faster, [*operands, *kept, *cotangents], backward, forward)
 
 
-def _recorded(module: _Module, operands: Sequence[Tensor], backward: Derivative, forward: Derivative) -> list[Tensor]:
+def _recorded(
+    module: _Module, operands: Sequence[Tensor], backward: Derivative, forward: Derivative, is_first: bool = False
+) -> list[Tensor]:
     """The module's results, with their derivatives told to tapes, accumulators and graphs."""
     kept: list[Tensor] = []
 
@@ -118,13 +135,23 @@ def _recorded(module: _Module, operands: Sequence[Tensor], backward: Derivative,
     with stop_recording():
         if tf.executing_eagerly():
             results, _ = compute(*operands)
-        else:
-            # The identities are of this graph: what the gradient of a gradient captures, it captures from here.
+        elif is_first:
+            # SavedModels keep this gradient. The identities are of this graph: what it captures, it captures from here.
             results = tf.custom_gradient(compute)(*map(tf.identity, operands))
+        else:
+            # They would not keep that of a gradient, and complain of it when they are loaded.
+            with _graph_gradient(lambda op, *cotangents: backward(op.inputs, kept, cotangents)):
+                results, _ = compute(*operands)
     record_operation(
         "StablenormCall", results, list(operands), pull(operands), lambda *tangents: forward(operands, tangents)
     )
     return results
+
+
+def _graph_gradient(gradient: Callable[..., Any]) -> contextlib.AbstractContextManager[None]:
+    """Where the graph's next call of a module has this gradient."""
+    graph = tf.compat.v1.get_default_graph()
+    return graph._override_gradient_function({"XlaCallModule": gradient})  # type: ignore[no-any-return]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,9 @@ without stablenorm. `use_in` makes the batch norms of a model ours, whichever la
 
     model = use_in(tf_keras.models.load_model(path))
 
+So it does where a wrapper makes the layer anew, in a clone of a model; a ``custom_object_scope`` of
+``{"BatchNormalization": BatchNormalization}`` does it there, too.
+
 Weight files go both ways as they are. A SavedModel that `tf.saved_model.load` opens computes as ours does and has its
 first derivatives, without stablenorm; derivatives of these need the layer itself.
 """
@@ -211,6 +214,8 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         config: dict[str, Any] = super().get_config()
         axis = self._given_axis if self.built else self.axis
         config["axis"] = axis if isinstance(axis, int) else list(axis)
+        if self.renorm:
+            config["renorm_clipping"] = dict(self.renorm_clipping)
         if self.synchronized:
             config["synchronized"] = True
         if self._given_fused is not None:

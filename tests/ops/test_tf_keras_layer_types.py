@@ -54,7 +54,7 @@ def test_float16_does_not_overflow(mode: str) -> None:
     layer = BatchNormalization(dtype="mixed_float16", momentum=0.0, epsilon=0.0)
     y = MODES[mode](lambda: layer(x, training=True))()
     close(y, np.sign(x.astype(np.float64)), 0.0)
-    close(layer.moving_variance, [3.6e9] * 2, 1e-6)
+    close(layer.moving_variance, np.full(2, 3.6e9), 1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
