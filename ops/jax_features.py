@@ -22,6 +22,10 @@ from stablenorm.passes.building import convert
 
 Array = jax.Array
 
+# What the inverse of the deviation is multiplied with, and x divided by: the inverse of the largest deviation is less
+# than a normal number, and the distance between the largest numbers is more than one.
+RANGE = 16.0
+
 
 @functools.cache
 def _compiled(primitive: Primitive, **parameters: Any) -> Callable[..., Any]:
@@ -83,9 +87,10 @@ def spread(vector: Array, axes: tuple[int, ...], like: Array) -> Array:
 
 
 def normalized(x: Array, mean: Array, rest: Array, inverse: Array, axes: tuple[int, ...]) -> Array:
-    wide = x.astype(mean.dtype)
-    centered = (wide - spread(mean, axes, wide)) - spread(rest, axes, wide)
-    return centered * spread(inverse, axes, wide)
+    """``(x - mean) / deviation``; ``inverse`` as `RANGE` says."""
+    x, mean, rest = (value.astype(mean.dtype) / RANGE for value in (x, mean, rest))
+    centered = (x - spread(mean, axes, x)) - spread(rest, axes, x)
+    return centered * spread(inverse, axes, x)
 
 
 def per_count(total: Array, count: Array) -> Array:

@@ -23,6 +23,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, mlir
 
 from stablenorm.ops.jax_features import (
+    RANGE,
     define,
     inner,
     normalized,
@@ -31,7 +32,7 @@ from stablenorm.ops.jax_features import (
     spread,
     varying_alike,
 )
-from stablenorm.passes import batch_norm_arithmetic
+from stablenorm.passes import batch_norm_arithmetic, batch_statistics
 from stablenorm.passes.batch_statistics import sum_together
 from stablenorm.passes.building import along, convert, tensor_type
 from stablenorm.passes.named_forms import OPERANDS
@@ -40,20 +41,21 @@ Array = jax.Array
 
 
 def training(x: Array, scale: Array, offset: Array, weight: Array | None, axes: tuple[int, ...], epsilon: float) -> Any:
-    """``y, mean, mean_rest, variance, inverse, count``: the mean is ``mean + mean_rest``, ``inverse`` 1/deviation."""
+    """``y, mean, mean_rest, variance, inverse, count``: the mean is ``mean + mean_rest``, ``inverse`` RANGE / std."""
     operands = (x, scale, offset) if weight is None else (x, scale, offset, weight)
     return training_p.bind(*varying_alike(operands), axes=axes, epsilon=epsilon)
 
 
 def _tangent(*operands: Array, axes: tuple[int, ...]) -> Array:
-    """``r (dx - mean(dx) - h mean(dx h)) + h dscale + doffset``, ``r = scale * inverse``, h the normalized x."""
+    """``r (dx - mean(dx) - h mean(dx h)) + h dscale + doffset``, ``r = scale / deviation``, h the normalized x."""
     x, scale, mean, rest, inverse, count, *weight, dx, dscale, doffset = operands
     h = normalized(x, mean, rest, inverse, axes)
     wide = dx.astype(h.dtype)
     counted = wide * weight[0] if weight else wide
     total, slope = inner(counted, jnp.ones_like(h), axes, h.dtype), inner(counted, h, axes, h.dtype)
     passed = spread(per_count(total, count), axes, h) + h * spread(per_count(slope, count), axes, h)
-    dy = spread(scale * inverse, axes, h) * (wide - passed) + h * spread(dscale, axes, h) + spread(doffset, axes, h)
+    through_x = spread(scale * inverse, axes, h) * ((wide - passed) / RANGE)
+    dy = through_x + h * spread(dscale, axes, h) + spread(doffset, axes, h)
     return dy.astype(x.dtype)
 
 
@@ -65,7 +67,7 @@ def _gradient(*operands: Array, axes: tuple[int, ...]) -> list[Array]:
     doffset, dscale = inner(wide, jnp.ones_like(h), axes, h.dtype), inner(wide, h, axes, h.dtype)
     passed = spread(per_count(doffset, count), axes, h) + h * spread(per_count(dscale, count), axes, h)
     passed = passed * weight[0] if weight else passed
-    dx = spread(scale * inverse, axes, h) * (wide - passed)
+    dx = spread(scale * inverse, axes, h) * ((wide - passed) / RANGE)
     return [dx.astype(x.dtype), dscale, doffset]
 
 
@@ -81,8 +83,9 @@ def _training_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, axes: tu
     dmean = per_count(inner(counted, jnp.ones_like(h), axes, h.dtype), count)
     slope = per_count(inner(counted, h, axes, h.dtype), count)
     none = jnp.zeros_like(mean)
-    # variance = 1 / inverse ** 2 - epsilon, and d inverse = -inverse ** 2 * mean(h dx)
-    return outputs, [dy, dmean, none, 2 * slope / inverse, -(inverse * slope) * inverse, none]
+    # variance = deviation ** 2 - epsilon, and d deviation = mean(h dx)
+    through_variance = [2 * slope * (RANGE / inverse), -(inverse * (slope / RANGE)) * inverse]
+    return outputs, [dy, dmean, none, *through_variance, none]
 
 
 def _tangent_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -128,6 +131,7 @@ def _lower_training(ctx: Any, x: Any, scale: Any, offset: Any, *weight: Any, axe
     narrow = tensor_type(scale).element_type
     mean = convert(batch.mean, narrow)
     rest = convert(hlo.subtract(batch.mean, batch_norm_arithmetic.widen(mean)), narrow)
+    inverse = hlo.multiply(inverse, batch_statistics.splat_like(RANGE, inverse))
     features = [convert(value, narrow) for value in (batch.variance, inverse, batch.count)]
     return [convert(y, tensor_type(x).element_type), mean, rest, *features]
 
@@ -136,6 +140,7 @@ def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any
     f64 = ir.F64Type.get()
     x, scale, mean, rest, inverse, count, *weight, ct = (convert(operand, f64) for operand in operands)
     centered = hlo.subtract(x, along(hlo.add(mean, rest), axes, x))
+    inverse = hlo.divide(inverse, batch_statistics.splat_like(RANGE, inverse))
     counts, narrow = weight[0] if weight else None, tensor_type(operands[1]).element_type
     sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow)
     results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, counts, sum_both)

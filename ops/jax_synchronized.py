@@ -5,7 +5,7 @@ The traffic is JAX's own ``psum``, and JAX derives the backward one: the derivat
 other replicas, two numbers per feature, enters the elementwise part once, as one array.
 
     v = (doffset - r mean(dx), dscale - r mean(dx h))          two numbers per feature
-    dy = r dx + v[0] + h v[1]                                  r = scale * inverse, h the normalized x
+    dy = r dx + v[0] + h v[1]                                  r = scale / deviation, h the normalized x
 
 The transpose of ``v`` is the sum over replicas of ``(sum(ct), sum(ct h))``; ``doffset``, ``dscale`` and what passes
 through the statistics all take it from there. Where JAX tracks which values vary over the axes (``shard_map`` with
@@ -33,6 +33,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, mlir
 
 from stablenorm.ops.jax_features import (
+    RANGE,
     define,
     inner,
     normalized,
@@ -42,7 +43,7 @@ from stablenorm.ops.jax_features import (
     varying_alike,
 )
 from stablenorm.passes.batch_norm_arithmetic import rsqrt_above, scale_and_shift, widen
-from stablenorm.passes.batch_statistics import Sums, local_sums, statistics_of
+from stablenorm.passes.batch_statistics import Sums, local_sums, splat_like, statistics_of
 from stablenorm.passes.building import convert, tensor_type
 
 Array = jax.Array
@@ -117,7 +118,7 @@ def _training_jvp(static: _Static, primals: Sequence[Array], tangents: Sequence[
     dx, axes, known = tangents[2], static.axes, (x, mean, rest, inverse)
     v = [doffset, dscale]
     total = slope = jnp.zeros_like(mean)
-    r = scale * inverse
+    r = scale * inverse / RANGE
     if type(dx) is not SymbolicZero:
         dx = dx.astype(scale.dtype)
         sums = static.replicas.add(slopes_p.bind(dx, *known, *weight, axes=axes))
@@ -129,8 +130,9 @@ def _training_jvp(static: _Static, primals: Sequence[Array], tangents: Sequence[
     if type(dx) is not SymbolicZero:
         dy = dy + rescale_p.bind(dx, r, axes=axes)
     none = jnp.zeros_like(mean)
-    # variance = 1 / inverse ** 2 - epsilon, and d inverse = -inverse ** 2 * mean(h dx)
-    return outputs, [dy.astype(x.dtype), total, none, 2 * slope / inverse, -(inverse * slope) * inverse, none]
+    # variance = deviation ** 2 - epsilon, and d deviation = mean(h dx)
+    through_variance = [2 * slope * (RANGE / inverse), -(inverse * (slope / RANGE)) * inverse]
+    return outputs, [dy.astype(x.dtype), total, none, *through_variance, none]
 
 
 _training.defjvp(_training_jvp, symbolic_zeros=True)
@@ -207,12 +209,15 @@ def _lower_total(
     batch, narrow = statistics_of(Sums(count, first, second)), mlir.dtype_to_ir_type(dtype)
     mean = convert(batch.mean, narrow)
     rest = hlo.subtract(batch.mean, widen(mean))
-    values = [rest, batch.variance, rsqrt_above(batch.variance, epsilon), batch.count]
+    inverse = rsqrt_above(batch.variance, epsilon)
+    inverse = hlo.multiply(inverse, splat_like(RANGE, inverse))
+    values = [rest, batch.variance, inverse, batch.count]
     return [mean, *(convert(value, narrow) for value in values)]
 
 
 def _lower_normalize(ctx: Any, *operands: ir.Value, axes: tuple[int, ...]) -> list[ir.Value]:
     x, scale, offset, mean, rest, inverse = map(widen, operands)
+    inverse = hlo.divide(inverse, splat_like(RANGE, inverse))
     y = scale_and_shift(x, axes, hlo.add(mean, rest), hlo.multiply(scale, inverse), offset)
     return [convert(y, tensor_type(operands[0]).element_type)]
 

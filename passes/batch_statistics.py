@@ -142,7 +142,7 @@ def _centered(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Valu
         zero = splat_like(0.0, weight)
         x = hlo.select(hlo.compare(weight, zero, _comparison("EQ")), zero, x)
         count = sum_features(weight, axes)
-        shift = quotient(sum_features(hlo.multiply(weight, x), axes), count)
+        shift = _near(sum_features(hlo.multiply(weight, x), axes), count)
     return shift, hlo.subtract(x, along(shift, axes, x)), count, weight
 
 
@@ -191,9 +191,16 @@ def _shift(x: ir.Value, axes: Axes, count: ir.Value) -> ir.Value:
     """A number near each feature's data: its first element; where there may be none, its mean, by one more pass."""
     shape = shape_of(x)
     if not tensor_type(x).has_static_shape or product(shape) == 0:
-        return quotient(sum_features(x, axes), count)
+        return _near(sum_features(x, axes), count)
     limits = [size if place in axes else 1 for place, size in enumerate(shape)]
     return reshape(hlo.slice(x, [0] * len(shape), limits, [1] * len(shape)), [shape[axis] for axis in axes])
+
+
+def _near(total: ir.Value, count: ir.Value) -> ir.Value:
+    """The mean in float32's digits: where x is a constant of these, it is that constant, and the variance exactly 0."""
+    i32 = ir.IntegerType.get_signless(32)
+    digits = (ir.IntegerAttr.get(i32, 11), ir.IntegerAttr.get(i32, 23))
+    return hlo.reduce_precision(quotient(total, count), *digits)
 
 
 def quotient(total: ir.Value, count: ir.Value) -> ir.Value:

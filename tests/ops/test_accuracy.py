@@ -85,6 +85,8 @@ HARD = {
     "variance near float32's limit": lambda x: x * 1e19,
     # 1 / deviation ** 3 is 1e-111 here, and the variance 1e74: an infinity in float32, as it should be.
     "near float32's limit": lambda x: spread(x, 1e37),
+    # The inverse of the deviation is less than float32's smallest normal number.
+    "up to float32's limit": lambda x: spread(x, 3.4e38),
     "variance far below epsilon": lambda x: x * 1e-15,
     "near float32's smallest numbers": lambda x: x * 1e-30,
 }
@@ -94,6 +96,15 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 def test_right_on_hard_data(name, rows):
     assert_right(HARD[name](normal(rows)).astype(np.float32), 1e-5)
+
+
+def test_statistics_without_a_derivative_pass_on_nothing():
+    """Zeros for the derivatives by mean and variance, times a variance that is infinite in float32."""
+    x = spread(normal(1024), 3.4e38).astype(np.float32)
+    zeros = jnp.zeros(FEATURES)
+    _, pull = jax.vjp(lambda x: batch_norm(x, None, None, zeros, zeros, training=True), x)
+    (dx,) = pull((jnp.ones_like(x), zeros, zeros))
+    assert np.all(np.abs(dx) <= FLUSHED)
 
 
 @pytest.mark.parametrize("power", [-30, -20, -10])
