@@ -8,8 +8,7 @@ without stablenorm. `use_in` makes the batch norms of a model ours, whichever la
 
     model = use_in(tf_keras.models.load_model(path))
 
-So it does where a wrapper makes the layer anew, in a clone of a model; a ``custom_object_scope`` of
-``{"BatchNormalization": BatchNormalization}`` does it there, too.
+So it does in a clone of a model, where wrappers make their layers anew, of what a file would hold.
 
 Weight files go both ways as they are. A SavedModel that `tf.saved_model.load` opens computes as ours does and has its
 first derivatives, without stablenorm; derivatives of these need the layer itself.
@@ -82,8 +81,8 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
     Source: `tf_keras.layers.BatchNormalization` of tf_keras 2.21.
     """
 
-    # What a saved model calls the layer.
-    __module__ = "keras.layers"
+    # What a saved model calls the layer. tf_keras looks into the class itself, not into its ancestors.
+    _keras_api_names = tf_keras.layers.BatchNormalization._keras_api_names
 
     def __init__(
         self,
