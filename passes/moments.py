@@ -38,9 +38,9 @@ class Vector:
 
 @dataclasses.dataclass(frozen=True)
 class Sum:
-    """The sum of a product of tensors over each feature."""
+    """The sum of a product of tensors, with their exponents, over each feature."""
 
-    factors: Monomial
+    factors: frozenset[tuple[Tensor, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Formula:
     terms: Mapping[Monomial, Fraction]
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:  # roots are asked for theirs again and again
         return hash(frozenset(self.terms.items()))
 
     def __add__(self, other: Formula) -> Formula:
@@ -71,7 +75,7 @@ class Formula:
         return self + -other
 
     def __neg__(self) -> Formula:
-        return self * number(-1)
+        return Formula({monomial: -factor for monomial, factor in self.terms.items()})
 
     def __mul__(self, other: Formula) -> Formula:
         return _collect((_times(a, b), p * q) for a, p in self.terms.items() for b, q in other.terms.items())
@@ -144,5 +148,5 @@ def _times(one: Monomial, other: Monomial) -> Monomial:
 def _collect(terms: Iterable[tuple[Monomial, Fraction]]) -> Formula:
     total: dict[Monomial, Fraction] = {}
     for monomial, factor in terms:
-        total[monomial] = total.get(monomial, Fraction(0)) + factor
+        total[monomial] = total[monomial] + factor if monomial in total else factor
     return Formula({monomial: factor for monomial, factor in total.items() if factor})

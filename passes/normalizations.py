@@ -9,6 +9,7 @@ from fractions import Fraction
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.building import shape_of
 from stablenorm.passes.matching import defining_op
 from stablenorm.passes.moments import Formula, InverseRoot, Monomial, Sum, Tensor, Vector, atom, number, power
 from stablenorm.passes.reading import Reading
@@ -45,6 +46,12 @@ def find_normalizations(reading: Reading, impossible: Container[ir.Value]) -> It
         whole = reading.terms[value].place == reading.place and not isinstance(defining_op(value), LAYOUT)
         if whole and not is_part(value) and _is_near(reading, form):
             yield value, form
+
+
+def is_rewritten(value: ir.Value, reading: Reading) -> bool:
+    """Whether readers of a value should read a named form: of its layouts, only the one that named forms have."""
+    plain = [shape_of(reading.x)[axis] for axis in reading.axes]
+    return not isinstance(defining_op(value), LAYOUT) or list(shape_of(value)) == plain
 
 
 def normalization(formula: Formula) -> Normalization | None:

@@ -28,8 +28,8 @@ from stablenorm.ops.batch_norm_training import BatchNormTraining
 from stablenorm.passes.base import Remark
 from stablenorm.passes.building import arithmetic_type, convert, shape_of, tensor_type
 from stablenorm.passes.matching import defining_op, layer_name, where
-from stablenorm.passes.moments import Atom, Formula, InverseRoot, Tensor, Vector, atom, feature_sum, number
-from stablenorm.passes.normalizations import LAYOUT, epsilon, vectors
+from stablenorm.passes.moments import Atom, Formula, InverseRoot, Sum, Tensor, Vector, atom, feature_sum, number
+from stablenorm.passes.normalizations import LAYOUT, epsilon, is_rewritten, vectors
 from stablenorm.passes.placing import make_room, owner
 from stablenorm.passes.reading import Reading
 from stablenorm.passes.sources import Source, find_sources
@@ -77,9 +77,9 @@ def _find(source: Source, weights: Weights) -> Iterator[Gradients]:
     if not around.named and (len(source.axes) > 1 or source.axes[0] == 0):
         return  # each row is normalized, or each image: no batch norm, unless its parameters said so
     roots = [each for each in _atoms(around) if isinstance(each, InverseRoot) and epsilon(around, each) is not None]
-    tensors = [each.value for each in _atoms(around) if isinstance(each, Tensor) and each.place == around.place]
+    tensors = [each.value for each in _correlated(around, roots) if each.place == around.place]
     factors = dict.fromkeys(factor for tensor in tensors for factor in _factors(tensor, source.x, 3))
-    for output in (factor for factor in factors if factor != source.x and roots):
+    for output in (factor for factor in factors if factor != source.x):
         reading = Reading(source, weights, output)
         for root in roots:
             found = _gradients(reading, output, root)
@@ -89,6 +89,15 @@ def _find(source: Source, weights: Weights) -> Iterator[Gradients]:
 
 def _atoms(reading: Reading) -> dict[Atom, None]:
     return {each: None for term in reading.terms.values() for each in term.formula.atoms}
+
+
+def _correlated(reading: Reading, roots: Container[Atom]) -> Iterator[Tensor]:
+    """The tensors ``d`` of which a root is multiplied with ``S(d * x)``: every gradient but the offset's has that."""
+    x = (reading.tensor, 1)
+    for monomial in dict.fromkeys(each for term in reading.terms.values() for each in term.formula.terms):
+        if any(each in roots for each, _ in monomial):
+            sums = [each.factors - {x} for each, _ in monomial if isinstance(each, Sum) and x in each.factors]
+            yield from (each for factors in sums for each, _ in factors if len(factors) == 1)
 
 
 def _factors(value: ir.Value, x: ir.Value, depth: int) -> Iterator[ir.Value]:
@@ -108,16 +117,16 @@ def _gradients(reading: Reading, output: ir.Value, root: InverseRoot) -> Gradien
     found = Gradients(reading, output, root, None, {})
     for value, (formula, place) in reading.terms.items():
         op = defining_op(value)
-        if isinstance(op, LAYOUT) or op is None or value == output or _reads(op, found.parts):
+        if op is None or value == output or not is_rewritten(value, reading):
             continue
-        scale = _scale(formula, d * r) if place == reading.place else None
         if formula in (grad_scale, grad_offset):
             found.parts[value] = Part(1 if formula == grad_scale else 2, number(0))
-        elif scale is not None and found.scale in (None, scale):
-            added = formula - unscaled * _product(scale)
-            if _are_tensors(added):
-                found = dataclasses.replace(found, scale=scale)
-                found.parts[value] = Part(0, added)
+            continue
+        scale = _scale(formula, d * r) if place == reading.place and not _reads(op, found.parts) else None
+        added = None if scale is None else formula - unscaled * _product(scale)
+        if added is not None and found.scale in (None, scale) and _are_tensors(added):
+            found = dataclasses.replace(found, scale=scale)
+            found.parts[value] = Part(0, added)
     return found
 
 

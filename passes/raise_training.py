@@ -20,9 +20,9 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.ops.batch_norm_training import BatchNormTraining
 from stablenorm.passes.base import Remark
 from stablenorm.passes.building import arithmetic_type, convert, shape_of, splat, tensor_type
-from stablenorm.passes.matching import defining_op, layer_name, where
+from stablenorm.passes.matching import layer_name, where
 from stablenorm.passes.moments import number
-from stablenorm.passes.normalizations import LAYOUT, Normalization, decline, epsilon, find_normalizations
+from stablenorm.passes.normalizations import Normalization, decline, epsilon, find_normalizations, is_rewritten
 from stablenorm.passes.placing import make_room, owner
 from stablenorm.passes.reading import Reading
 from stablenorm.passes.sources import find_sources
@@ -57,7 +57,7 @@ def _replace(reading: Reading, y: ir.Value, form: Normalization) -> bool:
     replaced = {
         value: statistics.index(term.formula)
         for value, term in reading.terms.items()
-        if term.formula in statistics and not isinstance(defining_op(value), LAYOUT) and value not in named
+        if term.formula in statistics and is_rewritten(value, reading) and value not in named
     }
     factors = [factor.value for factor in (*form.scale, *form.offset)]
     place = make_room([y, *replaced], [reading.x, *factors])

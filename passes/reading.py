@@ -34,7 +34,8 @@ from stablenorm.passes.polynomials import Place
 from stablenorm.passes.sources import Source
 from stablenorm.passes.weights import Weights
 
-_MOST_TERMS = 48
+# Gradients of batch norm have six terms, and as many for each other gradient that is added to them on the way.
+_MOST_TERMS, _MOST_FACTORS, _MOST_ADDED = 24, 12, 3
 
 
 class Reading:
@@ -71,15 +72,22 @@ class Reading:
                     queued.add(user)
                     heapq.heappush(pending, _InOrder(user))
             found = self._terms(heapq.heappop(pending).op.opview) if pending else {}
-            self.terms.update(found)
-            fresh = list(found)
+            fresh = [value for value in found if value not in self.terms]
+            self.terms.update({value: found[value] for value in fresh})
 
     def _terms(self, op: ir.OpView) -> dict[ir.Value, Term]:
         named = view(op)
         if named is not None:
             return self._statistics(named)
         term = self._term(op)
-        return {} if term is None or len(term.formula.terms) > _MOST_TERMS else {op.results[0]: term}
+        return {op.results[0]: term} if term is not None and self._may_become_one(term.formula) else {}
+
+    def _may_become_one(self, formula: Formula) -> bool:
+        """Whether a formula is no longer than what is looked for, and no long sum of tensors, as along skips."""
+        short = len(formula.terms) <= _MOST_TERMS and all(len(monomial) <= _MOST_FACTORS for monomial in formula.terms)
+        bare = [each for monomial in formula.terms for each, _ in monomial if len(monomial) == 1]
+        tensors = sum(isinstance(each, Tensor) for each in bare)
+        return short and tensors <= (1 if self.tensor in bare else _MOST_ADDED)
 
     def _statistics(self, named: BatchNorm) -> dict[ir.Value, Term]:
         """Mean and variance of x, where they have their name."""
@@ -124,7 +132,7 @@ class Reading:
                 return self._rooted(left + right)
             case hlo.SubtractOp(), (left, right):
                 return left - right
-            case hlo.MulOp(), (left, right):
+            case hlo.MulOp(), (left, right) if len(left.terms) * len(right.terms) <= 2 * _MOST_TERMS:
                 return left * right
             case hlo.NegOp(), (operand,):
                 return -operand
@@ -142,7 +150,7 @@ class Reading:
 
     def _rooted(self, formula: Formula) -> Formula:
         """The variance with an epsilon is a power of its root, so that quotients by it and by its root are alike."""
-        epsilon = (formula - self.variance).constant
+        epsilon = (formula - self.variance).constant if frozenset() in formula.terms else None
         root = power(formula, Fraction(-1, 2)) if epsilon and epsilon > 0 else None
         return formula if root is None else power(root, Fraction(-2)) or formula
 
