@@ -102,7 +102,7 @@ def power(formula: Formula, exponent: Fraction) -> Formula | None:
     """``formula ** exponent``, a small whole or half number; None for a root or a reciprocal of zero or of tensors."""
     if exponent in (1, 2, 3):
         return functools.reduce(operator.mul, [formula] * int(exponent))
-    if exponent.denominator > 2 or abs(exponent) > 3 or not formula.terms or has_tensors(formula):
+    if exponent == 0 or exponent.denominator > 2 or abs(exponent) > 3 or not formula.terms or has_tensors(formula):
         return None
     monomial, factor = next(iter(formula.terms.items()))
     powers = {each: times * exponent for each, times in monomial}

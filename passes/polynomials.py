@@ -133,6 +133,23 @@ def operand_place(op: ir.OpView, place: Place) -> Place | None:
     return tuple(next(sizes) if size != 1 else None for size in before)
 
 
+def result_place(op: ir.OpView, place: Place) -> Place | None:
+    """Where the result's dimensions lie, given where the operand's do; None where a reshape mixes dimensions."""
+    before, after = shape_of(op.operands[0]), shape_of(op.results[0])
+    match op:
+        case hlo.ConvertOp():
+            return place if is_float(op.result) else None
+        case hlo.TransposeOp():
+            return tuple(place[dimension] for dimension in integers(op, "permutation"))
+        case hlo.BroadcastInDimOp():
+            moved = dict(zip(integers(op, "broadcast_dimensions"), place, strict=True))
+            return tuple(moved.get(dimension) for dimension in range(len(after)))
+    if [size for size in before if size != 1] != [size for size in after if size != 1]:
+        return None
+    kept = iter([along for along, size in zip(place, before, strict=True) if size != 1])
+    return tuple(next(kept) if size != 1 else None for size in after)
+
+
 def _sum(terms: Iterable[tuple[int, Polynomial]]) -> Polynomial:
     total: Polynomial = {}
     for sign, polynomial in terms:

@@ -30,7 +30,7 @@ from stablenorm.passes.moments import (
     power,
 )
 from stablenorm.passes.named_forms import BatchNorm, view
-from stablenorm.passes.polynomials import Place
+from stablenorm.passes.polynomials import Place, result_place
 from stablenorm.passes.sources import Source
 from stablenorm.passes.weights import Weights
 
@@ -107,7 +107,7 @@ class Reading:
                 return None  # how far x is from its mean is lost
             case hlo.ConvertOp() | hlo.BroadcastInDimOp() | hlo.ReshapeOp() | hlo.TransposeOp():
                 formula, place = self.terms[op.operand]
-                moved = _result_place(op, place)
+                moved = result_place(op, place)
                 return None if moved is None else Term(formula, moved)
             case hlo.ReduceOp() if is_sum(op) and op.inputs[0] in self.terms:
                 return self._summed(op)
@@ -233,30 +233,5 @@ class _InOrder:
 
 
 _ELEMENTWISE = (
-    hlo.AddOp,
-    hlo.SubtractOp,
-    hlo.MulOp,
-    hlo.DivOp,
-    hlo.NegOp,
-    hlo.RsqrtOp,
-    hlo.SqrtOp,
-    hlo.PowOp,
-    hlo.MaxOp,
+    hlo.AddOp | hlo.SubtractOp | hlo.NegOp | hlo.MulOp | hlo.DivOp | hlo.RsqrtOp | hlo.SqrtOp | hlo.PowOp | hlo.MaxOp
 )
-
-
-def _result_place(op: ir.OpView, place: Place) -> Place | None:
-    """Where the result's dimensions lie, given where the operand's do; None where a reshape mixes dimensions."""
-    before, after = shape_of(op.operands[0]), shape_of(op.results[0])
-    match op:
-        case hlo.ConvertOp():
-            return place if is_float(op.result) else None
-        case hlo.TransposeOp():
-            return tuple(place[dimension] for dimension in integers(op, "permutation"))
-        case hlo.BroadcastInDimOp():
-            moved = dict(zip(integers(op, "broadcast_dimensions"), place, strict=True))
-            return tuple(moved.get(dimension) for dimension in range(len(after)))
-    if [size for size in before if size != 1] != [size for size in after if size != 1]:
-        return None
-    kept = iter([along for along, size in zip(place, before, strict=True) if size != 1])
-    return tuple(next(kept) if size != 1 else None for size in after)
