@@ -44,6 +44,7 @@ OTHERS = {
     "another tensor's mean": lambda x: normalized(x, jnp.sin(x).mean(0), x.var(0)),
     "another tensor's statistics": lambda x: of_another(x, jnp.sin(x)),
     "statistics of a rounded tensor": lambda x: of_another(x, x.astype(jnp.bfloat16).astype(x.dtype)),
+    "rounded after its statistics": lambda x: normalized(x.astype(jnp.bfloat16).astype(x.dtype), x.mean(0), x.var(0)),
     "statistics of half of the rows": lambda x: of_another(x, x[::2]),
     "masked": masked,
     "a rectified mean": lambda x: normalized(x, jax.nn.relu(x.mean(0)), x.var(0)),
