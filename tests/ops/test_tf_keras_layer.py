@@ -22,17 +22,13 @@ LAYOUTS: list[tuple[tuple[int, ...], Any]] = [
     ((4, 5, 3), [-1, 1]),
     ((2, 3, 2), (0, 1, 2)),
     ((4, 5, 5, 3), -1),
-    ((4, 5, 5, 3), 3),
     ((4, 3, 5, 5), 1),
-    ((4, 3, 5, 5), -3),
     ((4, 3, 5, 5), [1]),
     ((4, 3, 5, 5), 0),
     ((4, 5, 3, 5), 2),
     ((4, 3, 5, 2), (1, 3)),
     ((2, 3, 2, 3, 4), -1),
     ((2, 3, 2, 3, 4), 1),
-    ((2, 3, 2, 3, 4), -4),
-    ((2, 3, 2, 3, 4), 2),
     ((2, 3, 2, 3, 4), 3),
     ((2, 2, 3, 2, 2, 3), -1),
 ]
@@ -51,7 +47,7 @@ def test_equals_the_stock_layer(shape: tuple[int, ...], axis: Any) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "factor"),
-    [({}, 1.5), ({"fused": None}, 1.5), ({"fused": True}, 1.5), ({"fused": False}, 1.0), ({"dtype": "float64"}, 1.0)],
+    [({}, 1.5), ({"fused": True}, 1.5), ({"fused": False}, 1.0), ({"dtype": "float64"}, 1.0)],
     ids=str,
 )
 @pytest.mark.parametrize("shape", [(3, 1, 1, 2), (3, 1, 1, 1, 2)], ids=str)
@@ -63,6 +59,20 @@ def test_the_moving_variance_is_unbiased_where_it_is_fused(
     for layer in (BatchNormalization(momentum=0.0, **arguments), Stock(momentum=0.0, **arguments)):
         layer(x, training=True)
         close(layer.moving_variance, x.reshape(3, 2).var(0) * factor, 1e-6)
+
+
+@pytest.mark.parametrize("rank", range(1, 7))
+def test_it_is_fused_where_the_stock_layer_is(rank: int) -> None:
+    """However the axis is spelled. The stock layer refuses -4 of rank 4, where it takes 0."""
+    for axis in range(-rank, rank):
+        if (rank, axis) == (4, -4):
+            continue
+        for arguments in ({}, {"fused": False}, {"dtype": "float64"}, {"dtype": "mixed_float16"}, {"renorm": True}):
+            for spelled in (axis, [axis]):
+                ours, stock = (layer(axis=spelled, **arguments) for layer in (BatchNormalization, Stock))
+                for layer in (ours, stock):
+                    layer.build((2,) * rank)
+                assert ours._unbiased == ours.fused == stock.fused
 
 
 def test_the_first_of_four_dimensions_is_an_axis_however_spelled() -> None:

@@ -68,8 +68,11 @@ class Problem:
 MASK = tf.constant([1, 0, 2, 0.5, 1], tf.float64)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", ["r", "f", "rr", "rf", "fr", "ff", "rrr", "rrf", "frr", "fff"])
+ORDERS = [(order, mode) for order in ("r", "f", "rr", "rf", "fr", "ff") for mode in ("eager", "jit")]
+ORDERS += [(order, "function") for order in ("rr", "rrr", "rrf", "frr", "fff")]
+
+
+@pytest.mark.parametrize(("order", "mode"), ORDERS)
 def test_derivatives_in_training(order: str, mode: str) -> None:
     """Against differences of the order below, which is a nesting of reverse modes."""
     problem = Problem(mask=MASK)
@@ -77,16 +80,17 @@ def test_derivatives_in_training(order: str, mode: str) -> None:
     close(MODES[mode](problem.nested(order))(problem.x), expected, DIFFERENCES)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", ["r", "f", "rr", "rf", "fr"])
+@pytest.mark.parametrize("mode", ["eager", "jit"])
+@pytest.mark.parametrize("order", ["r", "f", "rr", "fr"])
 def test_derivatives_in_inference(order: str, mode: str) -> None:
     problem = Problem(training=False)
     expected = problem.differences(problem.nested("r" * (len(order) - 1)))
     close(MODES[mode](problem.nested(order))(problem.x), expected, DIFFERENCES)
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("order", ["r", "f", "rr", "fr", "ff", "rrr"])
+@pytest.mark.parametrize(
+    ("order", "jit"), [*[(order, True) for order in ("r", "f", "rr", "fr")], ("ff", False), ("rrr", False)]
+)
 def test_derivatives_of_a_compiled_function(order: str, jit: bool) -> None:
     """Tapes and accumulators outside, the layer inside of a tf.function."""
     problem = Problem()

@@ -27,10 +27,9 @@ layers = tf_keras.layers
     ],
     ids=["renorm", "renorm_clipping", "virtual_batch_size", "adjustment"],
 )
-@pytest.mark.parametrize("shape", [(6, 3), (6, 2, 2, 3)], ids=str)
-@pytest.mark.parametrize("mode", ["eager", "jit"])
+@pytest.mark.parametrize(("shape", "mode"), [((6, 3), "eager"), ((6, 2, 2, 3), "jit")], ids=str)
 def test_rare_options_are_the_stock_layers(options: dict[str, Any], shape: tuple[int, ...], mode: str) -> None:
-    """To the bit, where both run eagerly."""
+    """To the bit."""
     ours, stock = pair(shape, momentum=0.6, **options)
     assert [w.name.rpartition("/")[2] for w in ours.weights] == [w.name.rpartition("/")[2] for w in stock.weights]
     x, upstream = normal(*shape), normal(*shape)
