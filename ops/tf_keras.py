@@ -16,24 +16,20 @@ first derivatives, without stablenorm; derivatives of these need the layer itsel
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from stablenorm.ops import jax_primitives
-from stablenorm.ops.batch_norm import batch_norm
-from stablenorm.ops.tensorflow_calls import Type, call
+from stablenorm.ops.tensorflow_batch_norm import BatchNorm, is_statistics, operand_types
+from stablenorm.ops.tensorflow_calls import call
 from stablenorm.ops.tensorflow_replicas import Normalize
 from stablenorm.ops.tensorflow_replicas import train as train_across_replicas
 from stablenorm.ops.tf_keras_arguments import (
     FLOATING,
-    Axes,
     check_number,
     checked_axis,
     checked_inputs,
@@ -149,7 +145,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
     def _computed(self, x: Tensor, weight: Tensor | None, training: bool) -> list[Tensor]:
         check_number("momentum", self.momentum)
         check_number("epsilon", self.epsilon)
-        function = _BatchNorm(
+        function = BatchNorm(
             training,
             self._axes,
             float(self.momentum),
@@ -162,8 +158,8 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         weights = [self.gamma, self.beta, self.moving_mean, self.moving_variance]
         vectors = [tf.reshape(vector, features) for vector in weights if vector is not None]
         operands = [x, *vectors] if weight is None else [x, *vectors, weight]
-        types = _types(x, vectors, weight, self._axes)
-        y, *moving = call(function, operands, types, keep=_is_statistics if training else None)
+        types = operand_types(x, vectors, weight, self._axes)
+        y, *moving = call(function, operands, types, keep=is_statistics if training else None)
         y.set_shape(x.shape)
         return [y, *moving]
 
@@ -172,7 +168,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         parameters = [tf.reshape(vector, features) for vector in (self.gamma, self.beta) if vector is not None]
         normalize = Normalize(self._axes, float(self.epsilon), self.gamma is not None, self.beta is not None)
         y, mean, variance, count = train_across_replicas(
-            normalize, x, parameters, weight, _types(x, parameters, weight, self._axes)
+            normalize, x, parameters, weight, operand_types(x, parameters, weight, self._axes)
         )
         y.set_shape(x.shape)
 
@@ -250,50 +246,3 @@ def _adopt(layer: Any) -> None:
     if layer._has_fused_form(rank) and not layer.fused and not layer.synchronized:
         layer._given_fused = False
     layer._unbiased = layer._has_fused_form(rank)
-
-
-def _types(x: Tensor, vectors: Sequence[Tensor], weight: Tensor | None, axes: Axes) -> list[Type]:
-    """Where one size of x is known only when the graph runs, all but the features' are taken so: fewer modules."""
-    sizes: list[Any] = list(x.shape)
-    if not x.shape.is_fully_defined():
-        sizes = [size if place in axes else f"n{place} - 1" for place, size in enumerate(sizes)]
-    types = [Type(tuple(sizes), x.dtype.name), *(Type(tuple(v.shape), v.dtype.name) for v in vectors)]
-    if weight is not None:
-        alike = [place in axes and size == 1 for place, size in enumerate(weight.shape)]
-        shape = tuple(1 if one else size for one, size in zip(alike, sizes, strict=True))
-        types.append(Type(shape, weight.dtype.name))
-    return types
-
-
-def _is_statistics(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive is jax_primitives.training_p
-
-
-@dataclasses.dataclass(frozen=True)
-class _BatchNorm:
-    """`batch_norm` of x, the parameters that there are, and a mask; in inference its first result."""
-
-    training: bool
-    axes: Axes
-    momentum: float
-    epsilon: float
-    unbiased: bool
-    has_scale: bool
-    has_offset: bool
-
-    def __call__(self, x: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
-        rest = iter(others)
-        results = batch_norm(
-            x,
-            next(rest) if self.has_scale else None,
-            next(rest) if self.has_offset else None,
-            next(rest),
-            next(rest),
-            training=self.training,
-            axis=self.axes,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            mask=next(rest, None),
-            unbiased=self.unbiased,
-        )
-        return results if self.training else results[:1]
