@@ -59,7 +59,7 @@ def test_the_python_examples_run_and_print_what_is_shown(
 ):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for example in blocks(section("## Use"), "python"):
+    for example in blocks(section("## Use"), "python") + blocks(section("## Train with it"), "python"):
         exec(compile(example, "README.md", "exec"), names)
     (shown,) = blocks(section("## Use"), "text")
     assert capsys.readouterr().out == shown
@@ -107,6 +107,23 @@ def test_three_stages_and_the_remarks_are_shown():
 def test_the_table_of_passes_names_every_pass_in_order():
     names = [cells[0].strip("`") for cells in rows(section("## Passes").partition("### ")[0])[1:]]
     assert names == [each.name for each in PASSES]
+
+
+def test_every_argument_has_tests_that_exist():
+    """``K::test_a, test_b`` means tests of the file that the section's first lines call K."""
+    text = section("## Every argument, and the test that holds it")
+    files = dict(re.findall(r"`(\w+)` = `(tests/\S+\.py)`", text))
+    names = {
+        short: set(re.findall(r"^def (test_\w+)", (ROOT / path).read_text(), re.M)) for short, path in files.items()
+    }
+    found = 0
+    for cell in (cell for row in rows(text) for cell in row):
+        short = ""
+        for prefix, name in re.findall(r"(?:(\w+)::)?\b(test_\w+)", cell):
+            short = prefix or short
+            assert name in names[short], f"{short}::{name}"
+            found += 1
+    assert found > 100
 
 
 def test_the_default_pipeline_is_that_table_and_two_passes_of_mlir():
