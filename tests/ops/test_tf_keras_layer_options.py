@@ -107,7 +107,7 @@ def test_the_compiler_folds_it_as_it_folds_the_stock_layer(policy: str) -> None:
     compiled = [compiler.compile(model) for model in (ours, stock)]
     rows = [[(row.name, row.status) for row in executable.report.rows] for executable in compiled]
     assert rows[0] == rows[1]
-    assert compiled[0].report.folded == 4
+    assert compiled[0].report.folded >= 4  # all that follow a linear layer
     # Rounding, of bfloat16 at each of five layers.
     tolerance = 1e-5 if policy == "float32" else 0.05
     close(compiled[0](x), ours(x), tolerance)
@@ -119,7 +119,7 @@ def test_the_compiler_reads_our_files(tmp_path: Path) -> None:
     for name in ("model.keras", "saved_model"):
         model.save(tmp_path / name)
         executable = compiler.compile(tmp_path / name)
-        assert executable.report.folded == 4
+        assert executable.report.folded >= 4
         close(tf.nest.flatten(executable(x)), [model(x)])
 
 
