@@ -39,7 +39,8 @@ class ReplicaGroups(tuple[tuple[int, ...], ...]):
         return cls(json.dumps(np.array(ir.DenseIntElementsAttr(attribute)).tolist()))
 
     def attribute(self) -> ir.Attribute:
-        return ir.DenseIntElementsAttr.get(np.array(self, np.int64))
+        rows = [list(row) for row in self]
+        return ir.Attribute.parse(f"dense<{rows}> : tensor<{len(rows)}x{len(rows[0])}xi64>")
 
 
 def add_over_replicas(values: Sequence[ir.Value], groups: ReplicaGroups) -> list[ir.Value]:
