@@ -1,8 +1,9 @@
-"""fold-batch-norm: an inference batch norm disappears into the weights of the linear operation before it.
+"""fold-batch-norm: per-channel affine maps disappear into the weights before or behind them.
 
-With ``s = scale / sqrt(variance + epsilon)``::
+With ``s = scale / sqrt(variance + epsilon)`` and ``t = offset - mean * s``::
 
     s * (conv(x, W) + b - mean) + offset  =  conv(x, s * W) + (offset - (mean - b) * s)
+    conv(pad(s * x + t), W)               =  conv(pad(x), s * W) + conv(pad(t), W)
 
 Before::
 
@@ -15,80 +16,254 @@ After::
     %c = stablehlo.convolution(%x, %w * %s) ...
     %y = stablehlo.add %c, broadcast(offset - mean * %s)
 
-The arithmetic on weights is done in float32 at least. A batch norm stays, with a reason, where its input has another
-consumer, comes from no linear operation, or where a folded weight would not be finite.
+A map is a batch norm, or a multiplication or division with weights along channels, or an addition of them. The scale
+goes up into every linear operation that it comes from, or down into every one that reads it, whichever leaves fewer
+elementwise operations on activations per call: a batch norm counts two, a multiplication and an addition one each. What
+would not leave fewer than there were stays. So every rewrite lowers that count, and the pass ends.
+
+The arithmetic on weights is done in float32 at least. What stays says why.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.absorbing import Plan, Scaled, plan
-from stablenorm.passes.base import Pass, PassContext, Remark
-from stablenorm.passes.batch_norm_arithmetic import rsqrt_above
-from stablenorm.passes.building import along, arithmetic_type, convert, is_float, tensor_type
-from stablenorm.passes.matching import layer_name, where
-from stablenorm.passes.rewriting import NoMatch, functions, operations_of, rewrite, sweep
+from stablenorm.passes.affine import Affine, affine
+from stablenorm.passes.base import Array, Pass, PassContext, Remark
+from stablenorm.passes.building import along, convert, is_float, reshape, shape_of, tensor_type
+from stablenorm.passes.compact import join, spread
+from stablenorm.passes.matching import defining_op, layer_name, where
+from stablenorm.passes.pending import Form, Pending
+from stablenorm.passes.producers import Factor, Plan, Scaled, plan, with_operand
+from stablenorm.passes.pushing import Push, Walk, push
+from stablenorm.passes.readers import Readers
+from stablenorm.passes.rewriting import NoMatch, functions, operations, sweep
 from stablenorm.passes.weights import Weights
+
+# A mean so much larger than what is normalized would cost that many times float32's rounding, 6e-8, in a sum of
+# products with x; the batch norm itself subtracts it first.
+LARGEST_MEAN = 64.0
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Folds ``stablehlo.batch_norm_inference`` into the convolution or dot_general that it follows."""
+    """Folds ``stablehlo.batch_norm_inference``, and other per-channel maps, into convolutions and dot_generals."""
 
     name: ClassVar[str] = "fold-batch-norm"
 
     def run(self, module: ir.Module, context: PassContext) -> None:
-        for function in functions(module):
-            weights = Weights(function, context.weights)
-            for op in operations_of(function, hlo.BatchNormInferenceOp):
-                context.remarks.append(_fold(op, weights))
+        with module.context, ir.Location.unknown():
+            for function in functions(module):
+                fold = _Fold(Weights(function, context.weights), context.remarks)
+                for op in operations(function):
+                    fold.scaling(op)
+                for op in reversed(operations(function)):
+                    fold.shifting(op)
         sweep(module)
 
 
-def _fold(op: hlo.BatchNormInferenceOp, weights: Weights) -> Remark:
-    subject, location = layer_name(op, weights, op.mean, op.variance, op.scale, op.offset), where(op)
-    way = _guarded_plan(op, weights)
-    if isinstance(way, NoMatch):
-        return Remark("fold-batch-norm", "declined", subject, way.reason, location)
-    declined = rewrite(op, lambda root: _act(root, way, weights))
-    if declined is not None:
-        return Remark("fold-batch-norm", "declined", subject, declined.reason, location)
-    return Remark("fold-batch-norm", "folded", subject, way.into, location)
+@dataclasses.dataclass(frozen=True)
+class _Fold:
+    """The fold of one function.
 
+    Attributes:
+        taken: where a map went that another one took along, by its result.
+        copies: batch norms that took a shift into their means, by the result of the one that they stand for.
+    """
 
-def _guarded_plan(op: hlo.BatchNormInferenceOp, weights: Weights) -> Plan | NoMatch:
-    if not is_float(op.operand):
-        return NoMatch(f"its type is not a real floating-point type: {op.operand.type}")
-    for name, parameter in (("scale", op.scale), ("offset", op.offset), ("mean", op.mean), ("variance", op.variance)):
-        if not weights.is_weight(parameter):
-            return NoMatch(f"its {name} depends on the model's inputs")
-    return plan(op.operand, op.feature_index.value, weights)
+    weights: Weights
+    remarks: list[Remark]
+    readers: Readers = dataclasses.field(default_factory=Readers)
+    taken: dict[ir.Value, str] = dataclasses.field(default_factory=dict)
+    copies: dict[ir.Value, ir.OpView] = dataclasses.field(default_factory=dict)
 
+    def scaling(self, op: ir.OpView) -> None:
+        """Folds a map that scales; says what became of a batch norm in any case."""
+        while op.results and op.results[0] in self.copies:
+            op = self.copies[op.results[0]]
+        if not isinstance(op, hlo.BatchNormInferenceOp | hlo.MulOp | hlo.DivOp):
+            return
+        way: tuple[str, ...] | NoMatch
+        way = (self.taken[op.results[0]],) if op.results[0] in self.taken else self._scaling_way(op)
+        if not isinstance(op, hlo.BatchNormInferenceOp):
+            return
+        if isinstance(way, NoMatch):
+            self._say(op, "declined", way.reason)
+        else:
+            self._say(op, "folded", ", ".join(dict.fromkeys(way)))
 
-def _act(op: hlo.BatchNormInferenceOp, way: Plan, weights: Weights) -> ir.Value | NoMatch:
-    """``s * (f + b)`` goes into f's weights; what is left to add is ``offset + s * (b - mean)``."""
-    arithmetic = arithmetic_type(op.operand)
-    scale, offset, mean = (convert(parameter, arithmetic) for parameter in (op.scale, op.offset, op.mean))
-    s = hlo.multiply(scale, rsqrt_above(convert(op.variance, arithmetic), op.epsilon.value))
-    scaled = way.act(s)
-    distance = mean if scaled.bias is None else hlo.subtract(mean, scaled.bias)
-    wide_shift = hlo.subtract(offset, hlo.multiply(distance, s))
-    shift = convert(wide_shift, tensor_type(scaled.value).element_type)
-    unfit = _not_finite(scaled, shift, weights)
-    if unfit is not None:
-        return unfit
-    return hlo.add(scaled.value, along(shift, op.feature_index.value, scaled.value))
+    def shifting(self, op: ir.OpView) -> None:
+        """Lets a map that only shifts go where it costs nothing."""
+        if not isinstance(op, hlo.AddOp | hlo.SubtractOp) or not self._is_live(op):
+            return
+        found = affine(op, self.weights)
+        if found is not None:
+            down = self._down(found)
+            if isinstance(down, Push):
+                self._act_down(found, down)
 
-
-def _not_finite(scaled: Scaled, shift: ir.Value, weights: Weights) -> NoMatch | None:
-    for what, value in (("weight", scaled.weight), ("bias", shift)):
-        numbers = weights.evaluate(value)
+    def _scaling_way(self, op: ir.OpView) -> tuple[str, ...] | NoMatch:
+        """Into which layers the map went."""
+        found = self._guarded(op)
+        if isinstance(found, NoMatch):
+            return found
+        scale = _emit(found, found.scale)
+        numbers = self.weights.evaluate(scale)
         if numbers is not None and not np.isfinite(numbers).all():
-            return NoMatch(f"a folded {what} would not be finite in {tensor_type(value).element_type}")
-    return None
+            return NoMatch(f"a folded weight would not be finite in {tensor_type(scale).element_type}")
+        up, down = self._up(found, numbers), self._down(found)
+        if isinstance(up, Plan) and (isinstance(down, NoMatch) or _saved(up, found) >= down.saves + found.costs):
+            went = self._act_up(found, up)
+            if went is None or isinstance(down, NoMatch):
+                return went or up.into
+        if isinstance(down, Push):
+            return self._act_down(found, down) or down.into
+        assert isinstance(up, NoMatch)
+        return NoMatch(f"{up.reason}; behind it, {down.reason}")
+
+    def _guarded(self, op: ir.OpView) -> Affine | NoMatch:
+        if isinstance(op, hlo.BatchNormInferenceOp):
+            if not is_float(op.operand):
+                return NoMatch(f"its type is not a real floating-point type: {op.operand.type}")
+            parameters = {"scale": op.scale, "offset": op.offset, "mean": op.mean, "variance": op.variance}
+            for name, parameter in parameters.items():
+                if not self.weights.is_weight(parameter):
+                    return NoMatch(f"its {name} depends on the model's inputs")
+        found = affine(op, self.weights) if self._is_live(op) or isinstance(op, hlo.BatchNormInferenceOp) else None
+        return found or NoMatch("it is no per-channel map")
+
+    def _is_live(self, op: ir.OpView) -> bool:
+        return bool(self.readers.of(op.results[0]))
+
+    def _up(self, found: Affine, numbers: Array | None) -> Plan | NoMatch:
+        declined: Plan | NoMatch = NoMatch("it scales along several dimensions")
+        rank = len(shape_of(found.operand))
+        axes: Iterable[int] = found.dims if found.dims else reversed(range(rank))
+        if len(found.dims) > 1:
+            return declined
+        for axis in axes:
+            size = shape_of(found.operand)[axis]
+            if size < 0:
+                continue
+            flat = None if numbers is None else np.broadcast_to(numbers.reshape(-1), (size,))
+            declined = plan(found.operand, Factor(axis, flat, self.weights, self.readers))
+            if isinstance(declined, Plan) and _saved(declined, found) > 0:
+                return dataclasses.replace(declined, axis=axis)
+        if isinstance(declined, Plan):
+            return NoMatch("it would leave as much elementwise work as there is")
+        return declined
+
+    def _down(self, found: Affine) -> Push | NoMatch:
+        if isinstance(found.op, hlo.BatchNormInferenceOp) and self._loses_digits(found.op):
+            return NoMatch("its mean is too far from zero, against its deviation, to be subtracted after a sum")
+        shift = found.dims if found.offset is not None else None
+        form = Form(found.dims if found.scale is not None else None, shift)
+        down = push(found.op.results[0], form, Walk(self.weights, self.readers, set()))
+        if isinstance(down, Push) and down.saves + found.costs <= 0:
+            return NoMatch("it would leave as much elementwise work as there is")
+        return down
+
+    def _loses_digits(self, op: hlo.BatchNormInferenceOp) -> bool:
+        values = [self.weights.evaluate(each) for each in (op.scale, op.offset, op.mean, op.variance)]
+        if any(value is None for value in values):
+            return False
+        scale, offset, mean, variance = (np.asarray(value, np.float64) for value in values)
+        with np.errstate(all="ignore"):
+            far = np.linalg.norm(mean * scale / np.sqrt(variance + op.epsilon.value))
+        return bool(far > LARGEST_MEAN * np.linalg.norm([scale, offset]))
+
+    def _act_up(self, found: Affine, up: Plan) -> NoMatch | None:
+        op, axis = found.op, up.axis
+        with ir.InsertionPoint(op), op.location:
+            assert found.scale is not None
+            scale, mean, offset = (
+                emit and _vector(emit(), axis, found) for emit in (found.scale, found.mean, found.offset)
+            )
+            assert scale is not None
+            scaled = up.act(scale)
+            shift = _shift(scaled, scale, mean, offset)
+            narrow = shift and convert(shift, tensor_type(scaled.value).element_type)
+            unfit = self._not_finite([*scaled.taken], "weight") or self._not_finite([narrow] if narrow else [], "bias")
+            if unfit is not None:
+                return unfit
+            self._replace(op, scaled.value if narrow is None else _shifted(scaled.value, narrow, axis))
+        return None
+
+    def _act_down(self, found: Affine, down: Push) -> NoMatch | None:
+        op = found.op
+        scale, mean, offset = (_emit(found, emit) if emit else None for emit in (found.scale, found.mean, found.offset))
+        with ir.InsertionPoint(op), op.location:
+            shift = offset
+            if scale is not None and mean is not None and offset is not None:
+                shift = join(hlo.subtract, offset, hlo.multiply(mean, scale))
+        numbers = [self.weights.evaluate(value) for value in (scale, shift) if value is not None]
+        if not all(each is None or np.isfinite(each).all() for each in numbers):
+            return NoMatch("a folded weight would not be finite")
+        replacements = down.act(Pending(found.operand, scale, shift))
+        into = ", ".join(down.into)
+        for other in down.passed:
+            self.taken[other.results[0]] = into
+        for old, new in replacements:
+            copy = defining_op(new)
+            if isinstance(old, hlo.BatchNormInferenceOp) and isinstance(copy, hlo.BatchNormInferenceOp):
+                self.copies[old.results[0]] = copy
+            self._replace(old, new)
+        return None
+
+    def _replace(self, op: ir.OpView, value: ir.Value) -> None:
+        op.results[0].replace_all_uses_with(value)
+        self.readers.replaced(op)
+
+    def _not_finite(self, values: list[ir.Value], what: str) -> NoMatch | None:
+        for value in values:
+            numbers = self.weights.evaluate(value)
+            if numbers is not None and not np.isfinite(numbers).all():
+                return NoMatch(f"a folded {what} would not be finite in {tensor_type(value).element_type}")
+        return None
+
+    def _say(self, op: hlo.BatchNormInferenceOp, verdict: Literal["folded", "declined"], detail: str) -> None:
+        subject = layer_name(op, self.weights, op.mean, op.variance, op.scale, op.offset)
+        self.remarks.append(Remark("fold-batch-norm", verdict, subject, detail, where(op)))
+
+
+def _emit(found: Affine, emit: object) -> ir.Value:
+    assert callable(emit)
+    with ir.InsertionPoint(found.op), found.op.location:
+        value: ir.Value = emit()
+        return value
+
+
+def _saved(up: Plan, found: Affine) -> int:
+    """The elementwise operations that a way up saves: the map's own and the biases', less the shift at the end."""
+    return found.costs + up.saves - (up.has_bias or found.offset is not None)
+
+
+def _vector(value: ir.Value, axis: int, found: Affine) -> ir.Value:
+    rank, size = len(shape_of(value)), shape_of(found.operand)[axis]
+    op = defining_op(value)
+    if isinstance(op, hlo.ReshapeOp) and shape_of(op.operand) == (size,):  # it was one
+        return op.operand
+    return reshape(spread(value, [size if place == axis else 1 for place in range(rank)]), [size])
+
+
+def _shift(scaled: Scaled, scale: ir.Value, mean: ir.Value | None, offset: ir.Value | None) -> ir.Value | None:
+    """``offset + scale * (bias - mean)``, the difference first: it is exact where they are near each other."""
+    if mean is None:
+        product = scaled.bias and hlo.multiply(scaled.bias, scale)
+        return product if offset is None or product is None else hlo.add(offset, product)
+    distance = mean if scaled.bias is None else hlo.subtract(mean, scaled.bias)
+    assert offset is not None
+    return hlo.subtract(offset, hlo.multiply(distance, scale))
+
+
+def _shifted(value: ir.Value, shift: ir.Value, axis: int) -> ir.Value:
+    op = defining_op(value)
+    if isinstance(op, hlo.BatchNormInferenceOp):  # a merged one, whose offset is still zero
+        return with_operand(op, 2, convert(shift, tensor_type(op.offset).element_type))
+    return hlo.add(value, along(shift, axis, value))

@@ -111,7 +111,7 @@ func.func @channels_split(
 // Convolutions side by side.
 // CHECK-LABEL: @concatenate(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: concatenate: declined: its input comes from stablehlo.concatenate, which a per-channel scale cannot pass
+// EXPLAIN-NEXT: fold-batch-norm: concatenate: declined: a branch of the concatenation before it cannot take the scale: its input is an argument of the function: no linear operation comes before it
 func.func @concatenate(
     %x: tensor<1x5x5x3xf32>,
     %p: tensor<1x3x3x3xf32>,
@@ -134,7 +134,7 @@ func.func @concatenate(
 // A nonlinear operation between them.
 // CHECK-LABEL: @relu(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: relu: declined: its input comes from stablehlo.maximum, which a per-channel scale cannot pass
+// EXPLAIN-NEXT: fold-batch-norm: relu: declined: an activation or a maximum before it lets only a positive scale pass; its numbers are not known
 func.func @relu(
     %x: tensor<1x5x5x3xf32>,
     %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},

@@ -44,7 +44,7 @@ func.func @shared_result(
 // One operation reads it twice.
 // CHECK-LABEL: @used_twice(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: used_twice: declined: its input is a sum of two tensors, neither of them a bias along the channels that it normalizes
+// EXPLAIN-NEXT: fold-batch-norm: used_twice: declined: its input is a sum, a branch of which cannot take the scale: the result of stablehlo.convolution has another consumer
 func.func @used_twice(
     %x: tensor<1x5x5x3xf32>,
     %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
@@ -66,7 +66,7 @@ func.func @used_twice(
 // A residual connection.
 // CHECK-LABEL: @residual(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: residual: declined: its input is a sum of two tensors, neither of them a bias along the channels that it normalizes
+// EXPLAIN-NEXT: fold-batch-norm: residual: declined: its input is a sum, a branch of which cannot take the scale: its input is an argument of the function: no linear operation comes before it
 func.func @residual(
     %x: tensor<1x5x5x3xf32>,
     %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
@@ -89,7 +89,7 @@ func.func @residual(
 // A weight is added that is no per-channel bias.
 // CHECK-LABEL: @bias_of_each_pixel(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: bias_of_each_pixel: declined: its input is a sum of two tensors, neither of them a bias along the channels that it normalizes
+// EXPLAIN-NEXT: fold-batch-norm: bias_of_each_pixel: declined: its input is a sum, a branch of which cannot take the scale: its input is an argument of the function: no linear operation comes before it
 func.func @bias_of_each_pixel(
     %x: tensor<1x5x5x3xf32>,
     %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
@@ -112,7 +112,7 @@ func.func @bias_of_each_pixel(
 // A bias along the columns.
 // CHECK-LABEL: @bias_along_another_dimension(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: bias_along_another_dimension: declined: its input is a sum of two tensors, neither of them a bias along the channels that it normalizes
+// EXPLAIN-NEXT: fold-batch-norm: bias_along_another_dimension: declined: its input is a sum, a branch of which cannot take the scale: a broadcast before it repeats one channel
 func.func @bias_along_another_dimension(
     %x: tensor<1x5x5x3xf32>,
     %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},

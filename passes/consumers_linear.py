@@ -1,0 +1,153 @@
+"""A map ``s*x + t`` goes into the weight of a convolution or dot_general; what is left of it is a shift."""
+
+from __future__ import annotations
+
+import numpy as np
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.building import along, convert, integers, reshape, shape_of, tensor_type
+from stablenorm.passes.compact import (
+    spread,
+)
+from stablenorm.passes.matching import layer_name
+from stablenorm.passes.pending import Form, Pending, Step
+from stablenorm.passes.producers import can_hold_a_scale, unrounded, written
+from stablenorm.passes.rewriting import NoMatch
+from stablenorm.passes.weights import Weights
+
+
+def into_convolution(op: hlo.ConvolutionOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
+    """``conv(s*x + t, W) = conv(x, s*W) + conv(t, W)``, s along the kernel's input features"""
+    numbers = hlo.ConvDimensionNumbers(op.dimension_numbers)
+    if place == 1:
+        return NoMatch("it is a convolution's kernel")
+    if not weights.is_weight(op.rhs):
+        return NoMatch("the convolution's kernel depends on the model's inputs")
+    if not can_hold_a_scale(op.rhs):
+        return NoMatch(f"the convolution's kernel is of a type that is too coarse to be scaled: {op.rhs.type}")
+    if form.scale is not None and not form.scale <= {numbers.input_feature_dimension}:
+        return NoMatch("it scales along a dimension of the convolution that is not its input features")
+    if form.shift is not None and numbers.input_batch_dimension in form.shift:
+        return NoMatch("it shifts along the batch of a convolution")
+    spatial = set(numbers.input_spatial_dimensions)
+    is_uniform = form.shift is not None and not form.shift & spatial and not _pads(op)
+    if form.shift is not None and not is_uniform and any(shape_of(op.lhs)[d] < 0 for d in spatial):
+        return NoMatch("a convolution pads a dimension whose size is known only when the program runs")
+    after = {numbers.output_feature_dimension, *(() if is_uniform else numbers.output_spatial_dimensions)}
+
+    def act(pending: Pending) -> Pending:
+        kernel = op.rhs if pending.scale is None else _scaled_kernel(op, pending.scale)
+        value = op.operation.clone()
+        value.operands[0], value.operands[1] = pending.value, kernel
+        return Pending(value.results[0], None, pending.shift and _convolved(op, pending.shift, is_uniform))
+
+    return Step(Form(None, None if form.shift is None else frozenset(after)), act, layer_name(op, weights, op.rhs))
+
+
+def _pads(op: hlo.ConvolutionOp) -> bool:
+    """Whether a window of the convolution can see anything but x."""
+    dilation = integers(op, "lhs_dilation") if "lhs_dilation" in op.attributes else []
+    is_padded = "padding" in op.attributes and bool(np.array(op.attributes["padding"]).any())
+    return is_padded or any(size != 1 for size in dilation)
+
+
+def _scaled_kernel(op: hlo.ConvolutionOp, scale: ir.Value) -> ir.Value:
+    """W times s along its input features: those of a group are a slice of x's, and belong to a slice of the outputs."""
+    numbers = hlo.ConvDimensionNumbers(op.dimension_numbers)
+    groups = ir.IntegerAttr(op.attributes["feature_group_count"]).value
+    i, o = numbers.kernel_input_feature_dimension, numbers.kernel_output_feature_dimension
+    kernel, element_type = shape_of(op.rhs), tensor_type(scale).element_type
+    wide = unrounded(op.rhs, element_type)
+    features = kernel[i] * groups
+    vector = reshape(
+        spread(scale, [features if d == numbers.input_feature_dimension else 1 for d in range(len(shape_of(op.lhs)))]),
+        [features],
+    )
+    if groups == 1:
+        factor = along(vector, i, wide)
+    else:
+        table = ir.RankedTensorType.get([groups, kernel[o] // groups, kernel[i]], element_type)
+        pairs = hlo.broadcast_in_dim(table, reshape(vector, [groups, kernel[i]]), [0, 2])
+        factor = _along_two(reshape(pairs, [kernel[o], kernel[i]]), (o, i), wide)
+    return convert(hlo.multiply(wide, factor), tensor_type(op.rhs).element_type)
+
+
+def _along_two(table: ir.Value, dims: tuple[int, int], like: ir.Value) -> ir.Value:
+    return hlo.broadcast_in_dim(like.type, table, list(dims))
+
+
+def _convolved(op: hlo.ConvolutionOp, shift: ir.Value, is_uniform: bool) -> ir.Value:
+    """``conv(t, W)`` for a batch of one; where no window sees padding, one window stands for all."""
+    numbers = hlo.ConvDimensionNumbers(op.dimension_numbers)
+    batches = ir.IntegerAttr(op.attributes["batch_group_count"]).value
+    sizes, result = list(shape_of(op.lhs)), list(shape_of(op.result))
+    sizes[numbers.input_batch_dimension], result[numbers.output_batch_dimension] = batches, 1
+    if is_uniform:
+        dilation = integers(op, "rhs_dilation") if "rhs_dilation" in op.attributes else None
+        for k, kernel_dim in enumerate(numbers.kernel_spatial_dimensions):
+            reach = (shape_of(op.rhs)[kernel_dim] - 1) * (dilation[k] if dilation else 1) + 1
+            sizes[numbers.input_spatial_dimensions[k]] = reach
+            result[numbers.output_spatial_dimensions[k]] = 1
+    element_type = tensor_type(shift).element_type
+    type_ = ir.RankedTensorType.get(result, element_type)
+    return _in_full(written(op, spread(shift, sizes), type_, convert(op.rhs, element_type)))
+
+
+def _in_full(value: ir.Value) -> ir.Value:
+    """The same operation, told not to round its operands, as accelerators do by default."""
+    assert not isinstance(value.owner, ir.Block)
+    value.owner.attributes["precision_config"] = ir.ArrayAttr.get([hlo.PrecisionAttr.get("HIGHEST")] * 2)
+    return value
+
+
+def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
+    """``dot(s*x + t, W) = dot(x, s*W) + dot(t, W)``, s along contracted or batching dimensions"""
+    numbers = hlo.DotDimensionNumbers(op.dot_dimension_numbers)
+    batching = [list(numbers.lhs_batching_dimensions), list(numbers.rhs_batching_dimensions)]
+    contracting = [list(numbers.lhs_contracting_dimensions), list(numbers.rhs_contracting_dimensions)]
+    side, other = place, 1 - place
+    weight = op.operands[other]
+    if not weights.is_weight(weight):
+        return NoMatch("the other operand of the dot_general depends on the model's inputs")
+    if not can_hold_a_scale(weight):
+        return NoMatch(f"the weight of the dot_general is of a type that is too coarse to be scaled: {weight.type}")
+    shared = dict(zip(batching[side] + contracting[side], batching[other] + contracting[other], strict=True))
+    if form.scale is not None and not form.scale <= set(shared):
+        return NoMatch("it scales along a dimension of the dot_general that its weight does not have")
+    rank = [len(shape_of(operand)) for operand in op.operands]
+    free = [[d for d in range(rank[k]) if d not in batching[k] + contracting[k]] for k in (0, 1)]
+    order = [(side, d) for d in batching[side]] + [(k, d) for k in (0, 1) for d in free[k]]
+
+    def sizes_of(shift: ir.Value) -> tuple[list[int], list[int]]:
+        spread_to = [shape_of(weight)[shared[d]] if d in shared else n for d, n in enumerate(shape_of(shift))]
+        result = [spread_to[d] if k == side else shape_of(weight)[d] for k, d in order]
+        return spread_to, result
+
+    def act(pending: Pending) -> Pending:
+        matrix = weight if pending.scale is None else _scaled_matrix(weight, pending.scale, shared)
+        value = op.operation.clone()
+        value.operands[side], value.operands[other] = pending.value, matrix
+        return Pending(value.results[0], None, pending.shift and dotted(pending.shift))
+
+    def dotted(shift: ir.Value) -> ir.Value:
+        element_type = tensor_type(shift).element_type
+        spread_to, result = sizes_of(shift)
+        row, matrix = spread(shift, spread_to), convert(weight, element_type)
+        copy = op.operation.clone()
+        copy.operands[side], copy.operands[other] = row, matrix
+        copy.results[0].set_type(ir.RankedTensorType.get(result, element_type))
+        return _in_full(copy.results[0])
+
+    constant = [d for d in free[side] if d not in (form.shift or ())]
+    after = frozenset(position for position, (k, d) in enumerate(order) if k != side or d not in constant)
+    return Step(Form(None, None if form.shift is None else after), act, layer_name(op, weights, weight))
+
+
+def _scaled_matrix(weight: ir.Value, scale: ir.Value, shared: dict[int, int]) -> ir.Value:
+    element_type = tensor_type(scale).element_type
+    wide = unrounded(weight, element_type)
+    kept = [d for d, size in enumerate(shape_of(scale)) if size != 1]
+    vector = reshape(scale, [shape_of(scale)[d] for d in kept])
+    factor = hlo.broadcast_in_dim(wide.type, vector, [shared[d] for d in kept])
+    return convert(hlo.multiply(wide, factor), tensor_type(weight).element_type)

@@ -1,0 +1,96 @@
+"""What a map ``s*x + t`` becomes in a sum, s being constant over what is summed."""
+
+from __future__ import annotations
+
+import numpy as np
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.building import integers, product, reshape, shape_of, tensor_type
+from stablenorm.passes.compact import (
+    Dims,
+    filled,
+    spread,
+)
+from stablenorm.passes.matching import splat_number
+from stablenorm.passes.pending import Form, Pending, Step, dims_of
+from stablenorm.passes.producers import with_operand, written
+from stablenorm.passes.rewriting import NoMatch
+from stablenorm.passes.weights import Weights
+
+
+def through_reduce(op: hlo.ReduceOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
+    """``sum(s*x + t) = s*sum(x) + sum(t)``, s constant over what is summed"""
+    dims = set(integers(op, "dimensions"))
+    if len(op.operands) != 2 or not is_sum(op):
+        return NoMatch("a reduction that is no sum")
+    before = shape_of(op.operands[0])
+    if form.scale is not None and form.scale & dims:
+        return NoMatch("a sum over a dimension along which it scales")
+    if any(before[d] < 0 for d in dims):
+        return NoMatch("a sum over a dimension whose size is known only when the program runs")
+    kept = [d for d in range(len(before)) if d not in dims]
+
+    def summed(value: ir.Value) -> ir.Value:
+        sizes, element_type = shape_of(value), tensor_type(value).element_type
+        result = ir.RankedTensorType.get([sizes[d] for d in kept], element_type)
+        count = product([before[d] for d in dims if sizes[d] == 1])
+        total = written(op, value, result, filled(0.0, 0, element_type))
+        return hlo.multiply(total, spread_scalar(float(count), total))
+
+    def act(pending: Pending) -> Pending:
+        scale = pending.scale and reshape(pending.scale, [shape_of(pending.scale)[d] for d in kept])
+        value = with_operand(op, 0, pending.value)
+        return Pending(value, scale, pending.shift and summed(pending.shift))
+
+    return Step(dims_of(form, lambda each: frozenset(kept.index(d) for d in each if d in kept)), act)
+
+
+def through_reduce_window(op: hlo.ReduceWindowOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
+    """As `through_reduce`, over windows. Padding adds zeros: the shift then varies near the border."""
+    if len(op.operands) != 2 or not is_sum(op):
+        return NoMatch("a reduction over windows that is no sum")
+    windowed = windowed_dims(op)
+    if form.scale is not None and form.scale & windowed:
+        return NoMatch("a sum over windows along a dimension along which it scales")
+    before, after = shape_of(op.operands[0]), shape_of(op.results[0])
+    if any(before[d] < 0 for d in windowed):
+        return NoMatch("a sum over windows of a dimension whose size is known only when the program runs")
+
+    def summed(value: ir.Value) -> ir.Value:
+        sizes = [before[d] if d in windowed else size for d, size in enumerate(shape_of(value))]
+        result = [after[d] if d in windowed else size for d, size in enumerate(sizes)]
+        type_ = ir.RankedTensorType.get(result, tensor_type(value).element_type)
+        return written(op, spread(value, sizes), type_, filled(0.0, 0, type_.element_type))
+
+    def act(pending: Pending) -> Pending:
+        return Pending(with_operand(op, 0, pending.value), pending.scale, pending.shift and summed(pending.shift))
+
+    return Step(Form(form.scale, None if form.shift is None else form.shift | windowed), act)
+
+
+def windowed_dims(op: hlo.ReduceWindowOp) -> Dims:
+    """The dimensions that a window moves along, or that it pads, thins or dilates."""
+    rank = len(shape_of(op.operands[0]))
+    found = {d for d, size in enumerate(integers(op, "window_dimensions")) if size != 1}
+    for name in ("window_strides", "base_dilations", "window_dilations"):
+        if name in op.attributes:
+            found |= {d for d, size in enumerate(integers(op, name)) if size != 1}
+    if "padding" in op.attributes:
+        found |= {d for d, pair in enumerate(np.array(op.attributes["padding"]).reshape(rank, 2)) if pair.any()}
+    return frozenset(found)
+
+
+def is_sum(op: hlo.ReduceOp | hlo.ReduceWindowOp) -> bool:
+    """Whether a reduction adds, from zero."""
+    return reducer(op) == "stablehlo.add" and splat_number(op.operands[1]) == 0.0
+
+
+def reducer(op: ir.OpView) -> str | None:
+    """The one operation of a reduction's body; None where there are more."""
+    body = [each.operation.name for block in op.regions[0] for each in block.operations]
+    return body[0] if len(body) == 2 else None
+
+
+def spread_scalar(number: float, like: ir.Value) -> ir.Value:
+    return spread(filled(number, len(shape_of(like)), tensor_type(like).element_type), shape_of(like))

@@ -1,0 +1,57 @@
+"""A map ``s*x + t`` on its way down: what is known of it before anything is emitted, and what stands for it after."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from jax.extend.mlir import ir
+
+from stablenorm.passes.compact import (
+    Dims,
+)
+from stablenorm.passes.producers import with_operand
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """Along which dimensions a pending map varies; None: no scale (it is 1), no shift (it is 0)."""
+
+    scale: Dims | None
+    shift: Dims | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """The value that stands for ``scale * value + shift``, both compact or None."""
+
+    value: ir.Value
+    scale: ir.Value | None
+    shift: ir.Value | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """The map behind one operation: its form; how it is emitted; elementwise operations that this saves."""
+
+    form: Form
+    act: Callable[[Pending], Pending]
+    into: str | None = None
+    saves: int = 0
+
+
+Part = Callable[[ir.Value], ir.Value]
+
+
+def each(op: ir.OpView, part: Part, pending: Pending) -> Pending:
+    """The operation on the value, ``part`` on scale and shift."""
+    scale, shift = (value if value is None else part(value) for value in (pending.scale, pending.shift))
+    return Pending(with_operand(op, 0, pending.value), scale, shift)
+
+
+def dims_of(form: Form, rule: Callable[[Dims], Dims]) -> Form:
+    return Form(*(dims if dims is None else rule(dims) for dims in (form.scale, form.shift)))
+
+
+def union(a: Dims | None, b: Dims | None) -> Dims | None:
+    return b if a is None else a if b is None else a | b
