@@ -37,6 +37,7 @@ class Factor:
     weights: Weights
     readers: Readers
     steps: int = 0
+    shared: bool = False  # whether the rule that asks knows all readers of the value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +77,14 @@ def plan(value: ir.Value, factor: Factor) -> Plan | NoMatch:
     op = defining_op(value)
     if op is None:
         return NoMatch("its input is an argument of the function: no linear operation comes before it")
-    if not factor.readers.single(value):
+    if not factor.shared and not factor.readers.single(value):
         return NoMatch(f"the result of {op.operation.name} has another consumer")
     rule = PRODUCERS.get(type(op))
     if rule is None:
         return NoMatch(f"its input comes from {op.operation.name}, which a per-channel scale cannot pass")
     if factor.steps == FARTHEST:
         return NoMatch(f"no weight takes it within {FARTHEST} operations")
-    return rule(op, dataclasses.replace(factor, steps=factor.steps + 1))
+    return rule(op, dataclasses.replace(factor, steps=factor.steps + 1, shared=False))
 
 
 def into_convolution(op: hlo.ConvolutionOp, factor: Factor) -> Plan | NoMatch:
@@ -343,6 +344,8 @@ def through_pad(op: hlo.PadOp, factor: Factor) -> Plan | NoMatch:
 
 def through_maximum(op: hlo.MaxOp | hlo.MinOp, factor: Factor) -> Plan | NoMatch:
     """``s * max(f, c) = max(s * f, s * c)``, s not negative, c a weight along the channels: ReLU has c = 0."""
+    if (leaky := _leaky(op)) is not None:
+        return _through_leaky(op, leaky, factor)
     sides = ((place, channel_vector(op.operands[1 - place], factor.axis, factor.weights)) for place in (0, 1))
     place, bound = next(((place, vector) for place, vector in sides if vector is not None), (0, None))
     if bound is None:
@@ -361,6 +364,39 @@ def through_maximum(op: hlo.MaxOp | hlo.MinOp, factor: Factor) -> Plan | NoMatch
         scaled = _scaled_along(bound(), scale, factor.axis, value)
         copy = op.operation.clone()
         copy.operands[place], copy.operands[1 - place] = value, scaled
+        result: ir.Value = copy.results[0]
+        return result
+
+    return _settling(inner, factor, emit)
+
+
+def _leaky(op: hlo.MaxOp | hlo.MinOp) -> tuple[int, hlo.MulOp] | None:
+    """Where f stands in ``max(f, slope * f)``, and the product."""
+    for place in (0, 1):
+        product_ = defining_op(op.operands[1 - place])
+        if isinstance(product_, hlo.MulOp) and op.operands[place] in (product_.lhs, product_.rhs):
+            return place, product_
+    return None
+
+
+def _through_leaky(op: hlo.MaxOp | hlo.MinOp, leaky: tuple[int, hlo.MulOp], factor: Factor) -> Plan | NoMatch:
+    """``s * max(f, slope * f) = max(s * f, slope * (s * f))``, s not negative, slope a number."""
+    place, product_ = leaky
+    f, readers = op.operands[place], factor.readers
+    slope = product_.rhs if product_.lhs == f else product_.lhs
+    unfit = _not_positive(factor)
+    if unfit is not None:
+        return unfit
+    if splat_number(slope) is None or len(readers.of(f)) != 2 or not readers.single(product_.result):
+        return NoMatch("a leaky ReLU before it has a slope that is no number, or another consumer")
+    inner = plan(f, dataclasses.replace(factor, shared=True))
+    if isinstance(inner, NoMatch):
+        return inner
+
+    def emit(value: ir.Value, scale: ir.Value) -> ir.Value:
+        multiple = hlo.multiply(value, slope)
+        copy = op.operation.clone()
+        copy.operands[place], copy.operands[1 - place] = value, multiple
         result: ir.Value = copy.results[0]
         return result
 

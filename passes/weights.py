@@ -13,6 +13,7 @@ from stablenorm.passes.evaluating import EVALUATORS, Unknown
 from stablenorm.passes.rewriting import operations
 
 WEIGHT = "stablenorm.weight"
+_SMALL = 4096  # elements: vectors of features, not kernels
 # Not a function of the operands alone, or not ours to move.
 _OPAQUE = frozenset(
     {
@@ -60,6 +61,7 @@ class Weights:
         self.arguments: dict[ir.Value, str] = {value: name for value, name in names if name is not None}
         self._values = values
         self._is_weight: dict[ir.Value, bool] = {}
+        self._numbers: dict[ir.Value, Array] = {}  # of small values: a chain of folds would compute them ever again
 
     def is_weight(self, value: ir.Value) -> bool:
         """Whether ``value`` depends on weight arguments and constants alone."""
@@ -103,11 +105,16 @@ class Weights:
         pending = [value]
         while pending:
             current = pending[-1]
+            if current in self._numbers:
+                known[pending.pop()] = self._numbers[current]
+                continue
             sources = self._evaluated_sources(current)
             unknown = [source for source in sources if source not in known]
             pending.extend(unknown)
             if not unknown:
-                known[pending.pop()] = self._compute(current, [known[source] for source in sources])
+                known[pending.pop()] = numbers = self._compute(current, [known[source] for source in sources])
+                if numbers.size <= _SMALL:
+                    self._numbers[current] = numbers
         return known[value]
 
     def _evaluated_sources(self, value: ir.Value) -> list[ir.Value]:
