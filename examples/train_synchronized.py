@@ -8,6 +8,9 @@ On a cluster, the same program once per process, process 0 at the address that a
 
     python examples/train_synchronized.py --coordinator 10.0.0.1:1234 --process-count 4 --process-id 0
 
+With ``--checkpoint DIR``, process 0 saves every few steps, and whatever ends the processes, the same command goes on
+from there. A process that fails ends all of them (`stablenorm.ops.distributed` says when).
+
 Process 0 also takes each step alone on the whole batch, and prints how far the two are apart. The processes count
 different numbers of images (a mask leaves some out), so statistics that are not weighted by the count would show.
 """
@@ -22,15 +25,17 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from safetensors.numpy import load_file, save_file
 
-from stablenorm.ops import batch_norm
+from stablenorm.ops import batch_norm, distributed
 
 Tree = Any
 AXIS = "replica"
@@ -96,7 +101,38 @@ def train_step(
     return jax.tree.map(lambda value, slope: value - RATE * slope, params, gradients), new, over_all(loss)
 
 
-def train(steps: int) -> None:
+def names(tree: Tree) -> list[str]:
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def shapes(tree: Tree) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(tree)]
+
+
+def save(file: Path, step: int, state: Tree) -> None:
+    """The state before ``step``. Under another name first: whoever ends this halfway leaves the last one whole."""
+    tree = {"step": np.int32(step), "state": state}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    save_file(dict(zip(names(tree), map(np.asarray, jax.tree.leaves(tree)), strict=True)), unfinished)
+    unfinished.replace(file)
+
+
+def restore(file: Path | None) -> tuple[int, Tree]:
+    """The step to go on with, and its state. Process 0 reads it, so only it needs the file, and sends it to all."""
+    tree = {"step": np.int32(0), "state": initial_state()}
+    if jax.process_index() == 0 and file is not None and file.exists():
+        saved = load_file(file)
+        if {name: leaf.shape for name, leaf in saved.items()} != dict(zip(names(tree), shapes(tree), strict=True)):
+            raise ValueError(
+                f"{file}: got the parameters of another network, allowed: this one's; give another --checkpoint"
+            )
+        tree = jax.tree.unflatten(jax.tree.structure(tree), [saved[name] for name in names(tree)])
+    tree = multihost_utils.broadcast_one_to_all(tree)
+    return int(tree["step"]), tree["state"]
+
+
+def train(steps: int, file: Path | None, every: int) -> None:
     processes, process = jax.process_count(), jax.process_index()
     mesh = Mesh(np.array(jax.devices()), (AXIS,), axis_types=(AxisType.Auto,))
     rows, shared = PartitionSpec(AXIS), PartitionSpec()
@@ -108,11 +144,13 @@ def train(steps: int) -> None:
             out_specs=shared,
         )
     )
-    alone, state = jax.jit(train_step), initial_state()
+    alone = jax.jit(train_step)
+    distributed.alike(shapes=(CHANNELS, CLASSES, IMAGES, SIZE), rate=RATE, steps=steps)
+    first, state = restore(file)
     mine = slice(process * IMAGES, (process + 1) * IMAGES)
-    for step in range(steps):
+    for step in range(first, steps):
         whole = batch(step, processes)
-        parts = (jax.make_array_from_process_local_data(NamedSharding(mesh, rows), array[mine]) for array in whole)
+        parts = distributed.global_batch(tuple(array[mine] for array in whole), NamedSharding(mesh, rows))
         result = jax.tree.map(lambda value: np.asarray(value.addressable_data(0)), together(*state, *parts))
         if process == 0:
             apart = max(map(_apart, jax.tree.leaves(result), jax.tree.leaves(alone(*state, *whole))))
@@ -120,6 +158,8 @@ def train(steps: int) -> None:
             if not apart <= 1e-5:  # float32 sums in another order, through two convolutions
                 raise ArithmeticError(f"step {step}: got a difference of {apart:.1e}, allowed: 1e-5")
         state = result[:2]
+        if process == 0 and file is not None and (step + 1) % every == 0:
+            save(file, step + 1, state)
 
 
 def _apart(value: Any, expected: Any) -> float:
@@ -127,19 +167,7 @@ def _apart(value: Any, expected: Any) -> float:
     return float(np.abs(value - expected).max() / np.abs(expected).max())
 
 
-def run_as(coordinator: str, process_count: int, process_id: int, steps: int) -> None:
-    """One of several processes. Whatever fails ends it at once: the others wait for it otherwise."""
-    try:
-        jax.distributed.initialize(coordinator, process_count, process_id, heartbeat_timeout_seconds=20)
-        train(steps)
-        jax.distributed.shutdown()
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-
-
-def launch(processes: int, steps: int) -> int:
+def launch(processes: int, more: list[str]) -> int:
     """Starts the processes on this machine; the exit code of the first that fails, or 0."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -147,8 +175,7 @@ def launch(processes: int, steps: int) -> int:
     common = [sys.executable, __file__, "--coordinator", coordinator, "--process-count", str(processes)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     children = [
-        subprocess.Popen([*common, "--process-id", str(number), "--steps", str(steps)], env=environment)
-        for number in range(processes)
+        subprocess.Popen([*common, "--process-id", str(number), *more], env=environment) for number in range(processes)
     ]
     try:
         while (codes := [child.poll() for child in children]).count(0) < processes:
@@ -169,15 +196,23 @@ def main() -> int:
     parser.add_argument("--process-count", type=int, metavar="N")
     parser.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save there, and go on from what is there")
+    parser.add_argument("--checkpoint-every", type=int, default=5, metavar="STEPS")
     options = parser.parse_args()
-    if options.processes is not None and options.processes < 1:
-        parser.error(f"--processes: got {options.processes}, allowed: 1 and more")
+    for name in ("processes", "checkpoint_every"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')}: got {value}, allowed: 1 and more")
     cluster = (options.coordinator, options.process_count, options.process_id)
     if options.processes is not None and cluster == (None, None, None):
-        return launch(options.processes, options.steps)
+        more = ["--steps", str(options.steps), "--checkpoint-every", str(options.checkpoint_every)]
+        return launch(
+            options.processes, more + (["--checkpoint", str(options.checkpoint)] if options.checkpoint else [])
+        )
     if options.processes is not None or None in cluster:
         parser.error("give either --processes, or --coordinator, --process-count and --process-id")
-    run_as(*cluster, options.steps)
+    file = options.checkpoint and options.checkpoint / "train.safetensors"
+    with distributed.joined(*cluster, heartbeat_timeout=20, collective_timeout=60):
+        train(options.steps, file, options.checkpoint_every)
     return 0
 
 

@@ -55,9 +55,9 @@ class Run:
         self.printed = [output.read_text() for output in outputs]
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_a_killed_process_ends_the_others(tmp_path: Path, processes: int):
-    ran = Run(tmp_path, "killed", 1, processes=processes)
+def test_a_killed_process_ends_the_others(tmp_path: Path):
+    """Of three others, one has no connection to it in a ring."""
+    ran = Run(tmp_path, "killed", 1, processes=4)
     assert ran.codes[1] == -signal.SIGKILL
     assert 0 not in ran.codes
     assert ran.seconds < HEARTBEAT + 5
