@@ -18,8 +18,10 @@ Array = jax.Array
 def feature_axes(axis: int | Sequence[int], x: Array) -> tuple[int, ...]:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"x: got {x.dtype}, allowed: a real floating-point type; convert it first")
+    if x.ndim == 0:
+        raise ValueError("x: got a scalar, allowed: rank 1 or more")
     given: Any = [axis] if isinstance(axis, numbers.Integral) else list(axis) if isinstance(axis, Sequence) else None
-    if not given or not all(isinstance(entry, numbers.Integral) for entry in given):
+    if not given or not all(isinstance(entry, numbers.Integral) and not isinstance(entry, bool) for entry in given):
         raise TypeError(f"axis: got {axis!r}, allowed: an int, or a sequence of ints")
     outside = [entry for entry in given if not -x.ndim <= entry < x.ndim]
     if outside:
@@ -30,9 +32,10 @@ def feature_axes(axis: int | Sequence[int], x: Array) -> tuple[int, ...]:
     return axes
 
 
-def check_kinds(training: Any, momentum: Any, epsilon: Any) -> None:
-    if not isinstance(training, bool | np.bool_):
-        raise TypeError(f"training: got {training!r}, allowed: True or False; branch on a traced value with lax.cond")
+def check_kinds(training: Any, unbiased: Any, momentum: Any, epsilon: Any) -> None:
+    for name, value in (("training", training), ("unbiased", unbiased)):
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name}: got {value!r}, allowed: True or False; branch on a traced value with lax.cond")
     for name, value in (("momentum", momentum), ("epsilon", epsilon)):
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(f"{name}: got {value!r}, allowed: a Python number")
@@ -55,6 +58,8 @@ def check_groups(groups: Any, axis_name: Any, index_groups: Any, axes: tuple[int
 
 
 def parameter(name: str, value: Array, dtype: Any, *shapes: tuple[int, ...]) -> Array:
+    if value is None:
+        raise TypeError(f"{name}: got None, allowed: an array of shape {shapes[0]}")
     value = jnp.asarray(value)
     if value.shape not in shapes:
         allowed = " or ".join(map(str, shapes))
@@ -65,7 +70,13 @@ def parameter(name: str, value: Array, dtype: Any, *shapes: tuple[int, ...]) -> 
 
 
 def replicas(axis_name: str | Sequence[str], groups: Sequence[Sequence[int]] | None) -> Replicas:
-    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    names = tuple(axis_name) if isinstance(axis_name, tuple | list) else (axis_name,)
+    try:
+        jax.lax.axis_size(names)
+    except (NameError, ValueError):
+        raise ValueError(
+            f"axis_name: got {axis_name!r}, allowed: an axis of the shard_map, pmap or vmap around, or several"
+        ) from None
     return Replicas(names, None if groups is None else tuple(map(tuple, groups)))
 
 
@@ -73,7 +84,8 @@ def weight(mask: Array, x: Array, axes: tuple[int, ...], dtype: Any) -> Array:
     mask = jnp.asarray(mask)
     full = jnp.expand_dims(mask, axes) if mask.ndim == x.ndim - len(axes) else mask
     fits = full.ndim == x.ndim and all(size in (1, whole) for size, whole in zip(full.shape, x.shape, strict=True))
-    if not fits or not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.number)):
+    real = jnp.issubdtype(mask.dtype, jnp.number) and not jnp.issubdtype(mask.dtype, jnp.complexfloating)
+    if not fits or not (mask.dtype == bool or real):
         raise ValueError(
             f"mask: got {mask.dtype} of shape {mask.shape} for x of shape {x.shape}, allowed: booleans or numbers "
             f"that broadcast to x, or to x without its feature dimensions {axes}"

@@ -74,7 +74,7 @@ def batch_norm(
     """
     x = jnp.asarray(x)
     axes = arguments.feature_axes(axis, x)
-    arguments.check_kinds(training, momentum, epsilon)
+    arguments.check_kinds(training, unbiased, momentum, epsilon)
     arguments.check_groups(groups, axis_name, axis_index_groups, axes, x)
     shape = tuple(x.shape[axis] for axis in axes)
     statistics_type = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
