@@ -79,6 +79,19 @@ def from_vector(vector: ir.Value, axis: int, rank: int) -> ir.Value:
     return reshape(vector, [size if place == axis else 1 for place in range(rank)])
 
 
+def varies_only_along(value: ir.Value, axis: int) -> bool:
+    """Whether a compact is of size 1 in all other dimensions."""
+    return all(size == 1 for dim, size in enumerate(shape_of(value)) if dim != axis)
+
+
+def vector_along(value: ir.Value, axis: int, size: int) -> ir.Value:
+    """A compact that varies only along ``axis``, as a vector of ``size`` elements."""
+    op = defining_op(value)
+    if isinstance(op, hlo.ReshapeOp) and shape_of(op.operand) == (size,):  # it was one
+        return op.operand
+    return reshape(spread(value, [size if dim == axis else 1 for dim in range(len(shape_of(value)))]), [size])
+
+
 def spread(value: ir.Value, sizes: Sequence[int]) -> ir.Value:
     """``value`` repeated to ``sizes``, which equal its own or meet a 1."""
     type_ = ir.RankedTensorType.get(list(sizes), tensor_type(value).element_type)

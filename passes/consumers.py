@@ -24,6 +24,7 @@ from stablenorm.passes.consumers_elementwise import (
 )
 from stablenorm.passes.consumers_linear import into_convolution, into_dot_general
 from stablenorm.passes.consumers_moving import (
+    through_broadcast,
     through_concatenate,
     through_pad,
     through_reshape,
@@ -44,6 +45,7 @@ CONSUMERS: dict[type[ir.OpView], Callable[..., Step | NoMatch]] = {
     hlo.ConvertOp: through_convert,
     hlo.ReshapeOp: through_reshape,
     hlo.TransposeOp: through_transpose,
+    hlo.BroadcastInDimOp: through_broadcast,
     hlo.SliceOp: through_slice,
     hlo.ReverseOp: through_reverse,
     hlo.PadOp: through_pad,

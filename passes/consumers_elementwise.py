@@ -17,8 +17,8 @@ from stablenorm.passes.compact import (
     join,
     spread,
 )
+from stablenorm.passes.copies import with_operand
 from stablenorm.passes.pending import Form, Pending, Step, each, union
-from stablenorm.passes.producers import with_operand
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 

@@ -10,10 +10,11 @@ from stablenorm.passes.building import along, convert, integers, reshape, shape_
 from stablenorm.passes.compact import (
     spread,
 )
+from stablenorm.passes.copies import written
 from stablenorm.passes.matching import layer_name
 from stablenorm.passes.pending import Form, Pending, Step
-from stablenorm.passes.producers import can_hold_a_scale, unrounded, written
 from stablenorm.passes.rewriting import NoMatch
+from stablenorm.passes.scaled_weights import can_hold_a_scale, unrounded
 from stablenorm.passes.weights import Weights
 
 

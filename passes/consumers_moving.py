@@ -14,9 +14,9 @@ from stablenorm.passes.compact import (
     reshaped,
     spread,
 )
+from stablenorm.passes.copies import with_operand, written
 from stablenorm.passes.matching import splat_number
 from stablenorm.passes.pending import Form, Part, Pending, Step, dims_of, each, union
-from stablenorm.passes.producers import with_operand, written
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 
@@ -38,6 +38,23 @@ def through_transpose(op: hlo.TransposeOp, place: int, form: Form, weights: Weig
     return Step(
         dims_of(form, lambda dims: frozenset(order.index(dim) for dim in dims)),
         lambda pending: each(op, lambda value: hlo.transpose(value, order), pending),
+    )
+
+
+def through_broadcast(op: hlo.BroadcastInDimOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
+    """A shift moves with the dimensions, and is not repeated; a scale would be for each repetition."""
+    if form.scale is not None:
+        return NoMatch("a broadcast, behind which the scale would be computed for each repetition")
+    places, rank = integers(op, "broadcast_dimensions"), len(shape_of(op.result))
+
+    def part(value: ir.Value) -> ir.Value:
+        sizes = dict(zip(places, shape_of(value), strict=True))
+        target = [sizes.get(dim, 1) for dim in range(rank)]
+        type_ = ir.RankedTensorType.get(target, tensor_type(value).element_type)
+        return hlo.broadcast_in_dim(type_, value, places)
+
+    return Step(
+        dims_of(form, lambda dims: frozenset(places[dim] for dim in dims)), lambda pending: each(op, part, pending)
     )
 
 

@@ -12,9 +12,9 @@ from stablenorm.passes.compact import (
     filled,
     spread,
 )
+from stablenorm.passes.copies import with_operand, written
 from stablenorm.passes.matching import splat_number
 from stablenorm.passes.pending import Form, Pending, Step, dims_of
-from stablenorm.passes.producers import with_operand, written
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 

@@ -36,14 +36,16 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.affine import Affine, affine
 from stablenorm.passes.base import Array, Pass, PassContext, Remark
-from stablenorm.passes.building import along, convert, is_float, reshape, shape_of, tensor_type
-from stablenorm.passes.compact import join, spread
+from stablenorm.passes.building import convert, is_float, shape_of, tensor_type
+from stablenorm.passes.compact import join, vector_along
+from stablenorm.passes.copies import with_operand
 from stablenorm.passes.matching import defining_op, layer_name, where
 from stablenorm.passes.pending import Form, Pending
-from stablenorm.passes.producers import Factor, Plan, Scaled, plan, with_operand
+from stablenorm.passes.producers import PRODUCERS
 from stablenorm.passes.pushing import Push, Walk, push
 from stablenorm.passes.readers import Readers
 from stablenorm.passes.rewriting import NoMatch, functions, operations, sweep
+from stablenorm.passes.scaling import Factor, Plan, plan, plus, shift_along
 from stablenorm.passes.weights import Weights
 
 # A mean so much larger than what is normalized would cost that many times float32's rounding, 6e-8, in a sum of
@@ -152,7 +154,7 @@ class _Fold:
             if size < 0:
                 continue
             flat = None if numbers is None else np.broadcast_to(numbers.reshape(-1), (size,))
-            declined = plan(found.operand, Factor(axis, flat, self.weights, self.readers))
+            declined = plan(found.operand, Factor(axis, flat, self.weights, self.readers, PRODUCERS))
             if isinstance(declined, Plan) and _saved(declined, found) > 0:
                 return dataclasses.replace(declined, axis=axis)
         if isinstance(declined, Plan):
@@ -182,12 +184,11 @@ class _Fold:
         op, axis = found.op, up.axis
         with ir.InsertionPoint(op), op.location:
             assert found.scale is not None
-            scale, mean, offset = (
-                emit and _vector(emit(), axis, found) for emit in (found.scale, found.mean, found.offset)
-            )
+            scale, mean, offset = (emit and emit() for emit in (found.scale, found.mean, found.offset))
             assert scale is not None
-            scaled = up.act(scale)
-            shift = _shift(scaled, scale, mean, offset)
+            vector = vector_along(scale, axis, shape_of(found.operand)[axis])
+            scaled = up.act(vector)
+            shift = shift_along(axis, vector, scaled.bias, mean, offset)
             narrow = shift and convert(shift, tensor_type(scaled.value).element_type)
             unfit = self._not_finite([*scaled.taken], "weight") or self._not_finite([narrow] if narrow else [], "bias")
             if unfit is not None:
@@ -241,29 +242,11 @@ def _emit(found: Affine, emit: object) -> ir.Value:
 
 def _saved(up: Plan, found: Affine) -> int:
     """The elementwise operations that a way up saves: the map's own and the biases', less the shift at the end."""
-    return found.costs + up.saves - (up.has_bias or found.offset is not None)
-
-
-def _vector(value: ir.Value, axis: int, found: Affine) -> ir.Value:
-    rank, size = len(shape_of(value)), shape_of(found.operand)[axis]
-    op = defining_op(value)
-    if isinstance(op, hlo.ReshapeOp) and shape_of(op.operand) == (size,):  # it was one
-        return op.operand
-    return reshape(spread(value, [size if place == axis else 1 for place in range(rank)]), [size])
-
-
-def _shift(scaled: Scaled, scale: ir.Value, mean: ir.Value | None, offset: ir.Value | None) -> ir.Value | None:
-    """``offset + scale * (bias - mean)``, the difference first: it is exact where they are near each other."""
-    if mean is None:
-        product = scaled.bias and hlo.multiply(scaled.bias, scale)
-        return product if offset is None or product is None else hlo.add(offset, product)
-    distance = mean if scaled.bias is None else hlo.subtract(mean, scaled.bias)
-    assert offset is not None
-    return hlo.subtract(offset, hlo.multiply(distance, scale))
+    return found.costs + up.saves - (up.bias is not None or found.offset is not None)
 
 
 def _shifted(value: ir.Value, shift: ir.Value, axis: int) -> ir.Value:
     op = defining_op(value)
-    if isinstance(op, hlo.BatchNormInferenceOp):  # a merged one, whose offset is still zero
+    if isinstance(op, hlo.BatchNormInferenceOp) and tensor_type(shift).rank == 1:  # a merged one: its offset is zero
         return with_operand(op, 2, convert(shift, tensor_type(op.offset).element_type))
-    return hlo.add(value, along(shift, axis, value))
+    return plus(value, shift, axis)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from jax.extend.mlir import ir
 
-from stablenorm.passes.compact import (
-    Dims,
-)
-from stablenorm.passes.producers import with_operand
+from stablenorm.passes.compact import Dims
+from stablenorm.passes.copies import with_operand
+
+FARTHEST = 100  # operations between a map and the weights that take it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.compact import apply
 from stablenorm.passes.consumers import CONSUMERS
-from stablenorm.passes.pending import Form, Pending, Step
-from stablenorm.passes.producers import FARTHEST
+from stablenorm.passes.pending import FARTHEST, Form, Pending, Step
 from stablenorm.passes.readers import Reader, Readers
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights

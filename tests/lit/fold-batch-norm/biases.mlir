@@ -217,3 +217,56 @@ func.func @batch_norm_after_batch_norm(
     : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
   return %z : tensor<1x3x3x4xf32>
 }
+
+// A bias of each pixel: what is added is as large, once.
+// CHECK-LABEL: @bias_of_each_pixel(
+// CHECK: stablehlo.convolution
+// CHECK: stablehlo.add %{{.*}} : tensor<1x3x3x4xf32>
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: bias_of_each_pixel: folded: conv
+func.func @bias_of_each_pixel(
+    %x: tensor<1x5x5x3xf32>,
+    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
+    %b: tensor<1x3x3x4xf32> {stablenorm.weight = "conv/bias"},
+    %scale: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/scale"},
+    %offset: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/offset"},
+    %mean: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/mean"},
+    %variance: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/variance"}) -> tensor<1x3x3x4xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
+  %a = stablehlo.add %c, %b : tensor<1x3x3x4xf32>
+  %y = "stablehlo.batch_norm_inference"(%a, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
+  return %y : tensor<1x3x3x4xf32>
+}
+
+// A bias along the columns.
+// CHECK-LABEL: @bias_along_another_dimension(
+// CHECK: stablehlo.convolution
+// CHECK: stablehlo.add %{{.*}} : tensor<1x3x3x4xf32>
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: bias_along_another_dimension: folded: conv
+func.func @bias_along_another_dimension(
+    %x: tensor<1x5x5x3xf32>,
+    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
+    %b: tensor<3xf32> {stablenorm.weight = "conv/bias"},
+    %scale: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/scale"},
+    %offset: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/offset"},
+    %mean: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/mean"},
+    %variance: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/variance"}) -> tensor<1x3x3x4xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
+  %wide = stablehlo.broadcast_in_dim %b, dims = [2] : (tensor<3xf32>) -> tensor<1x3x3x4xf32>
+  %a = stablehlo.add %c, %wide : tensor<1x3x3x4xf32>
+  %y = "stablehlo.batch_norm_inference"(%a, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
+  return %y : tensor<1x3x3x4xf32>
+}

@@ -102,7 +102,7 @@ func.func @concatenate(
   return %y : tensor<2x3x3x12xf32>
 }
 
-// A concatenation along the rows: each branch takes all of it, and adds its own bias.
+// A concatenation along the rows: each branch takes all of it; their biases are added once, behind it.
 // CHECK-LABEL: @stacked(
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
@@ -241,4 +241,120 @@ func.func @scaled(
     <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
     : (tensor<2x3x3x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<2x3x3x6xf32>
   return %y : tensor<2x3x3x6xf32>
+}
+
+// Filled with a number that the batch norm scales: together with the bias, a map of the border, added once.
+// CHECK-LABEL: @filled(
+// CHECK: %[[C:.*]] = stablehlo.convolution
+// CHECK: stablehlo.pad %[[C]], %{{.*}}, low = [0, 1, 1, 0]
+// CHECK: stablehlo.add %{{.*}} : tensor<2x5x5x6xf32>
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: filled: folded: conv
+func.func @filled(
+    %x: tensor<2x5x5x4xf32>,
+    %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
+    %b: tensor<6xf32> {stablenorm.weight = "conv/bias"},
+    %scale: tensor<6xf32> {stablenorm.weight = "filled/scale"},
+    %offset: tensor<6xf32> {stablenorm.weight = "filled/offset"},
+    %mean: tensor<6xf32> {stablenorm.weight = "filled/mean"},
+    %variance: tensor<6xf32> {stablenorm.weight = "filled/variance"}) -> tensor<2x5x5x6xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<2x5x5x4xf32>, tensor<3x3x4x6xf32>) -> tensor<2x3x3x6xf32>
+  %wide = stablehlo.broadcast_in_dim %b, dims = [3] : (tensor<6xf32>) -> tensor<2x3x3x6xf32>
+  %a = stablehlo.add %c, %wide : tensor<2x3x3x6xf32>
+  %fill = stablehlo.constant dense<1.5> : tensor<f32>
+  %s = stablehlo.pad %a, %fill, low = [0, 1, 1, 0], high = [0, 1, 1, 0], interior = [0, 0, 0, 0] : (tensor<2x3x3x6xf32>, tensor<f32>) -> tensor<2x5x5x6xf32>
+  %y = "stablehlo.batch_norm_inference"(%s, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<2x5x5x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<2x5x5x6xf32>
+  return %y : tensor<2x5x5x6xf32>
+}
+
+// Without a bias, too.
+// CHECK-LABEL: @filled_without_a_bias(
+// CHECK: stablehlo.add %{{.*}} : tensor<2x5x5x6xf32>
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: filled_without_a_bias: folded: conv
+func.func @filled_without_a_bias(
+    %x: tensor<2x5x5x4xf32>,
+    %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
+    %scale: tensor<6xf32> {stablenorm.weight = "filled_without_a_bias/scale"},
+    %offset: tensor<6xf32> {stablenorm.weight = "filled_without_a_bias/offset"},
+    %mean: tensor<6xf32> {stablenorm.weight = "filled_without_a_bias/mean"},
+    %variance: tensor<6xf32> {stablenorm.weight = "filled_without_a_bias/variance"}) -> tensor<2x5x5x6xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<2x5x5x4xf32>, tensor<3x3x4x6xf32>) -> tensor<2x3x3x6xf32>
+  %fill = stablehlo.constant dense<1.5> : tensor<f32>
+  %s = stablehlo.pad %c, %fill, low = [0, 1, 1, 0], high = [0, 1, 1, 0], interior = [0, 0, 0, 0] : (tensor<2x3x3x6xf32>, tensor<f32>) -> tensor<2x5x5x6xf32>
+  %y = "stablehlo.batch_norm_inference"(%s, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<2x5x5x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<2x5x5x6xf32>
+  return %y : tensor<2x5x5x6xf32>
+}
+
+// Infinities around it stay.
+// CHECK-LABEL: @filled_with_infinity(
+// CHECK: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: filled_with_infinity: declined: a pad before it fills with a number that is not finite, or not known
+func.func @filled_with_infinity(
+    %x: tensor<2x5x5x4xf32>,
+    %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
+    %b: tensor<6xf32> {stablenorm.weight = "conv/bias"},
+    %scale: tensor<6xf32> {stablenorm.weight = "filled_with_infinity/scale"},
+    %offset: tensor<6xf32> {stablenorm.weight = "filled_with_infinity/offset"},
+    %mean: tensor<6xf32> {stablenorm.weight = "filled_with_infinity/mean"},
+    %variance: tensor<6xf32> {stablenorm.weight = "filled_with_infinity/variance"}) -> tensor<2x5x5x6xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<2x5x5x4xf32>, tensor<3x3x4x6xf32>) -> tensor<2x3x3x6xf32>
+  %wide = stablehlo.broadcast_in_dim %b, dims = [3] : (tensor<6xf32>) -> tensor<2x3x3x6xf32>
+  %a = stablehlo.add %c, %wide : tensor<2x3x3x6xf32>
+  %fill = stablehlo.constant dense<0xFF800000> : tensor<f32>
+  %s = stablehlo.pad %a, %fill, low = [0, 1, 1, 0], high = [0, 1, 1, 0], interior = [0, 0, 0, 0] : (tensor<2x3x3x6xf32>, tensor<f32>) -> tensor<2x5x5x6xf32>
+  %y = "stablehlo.batch_norm_inference"(%s, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<2x5x5x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<2x5x5x6xf32>
+  return %y : tensor<2x5x5x6xf32>
+}
+
+// A pool whose windows see the border: what they add of the bias varies there.
+// CHECK-LABEL: @padded_pool(
+// CHECK: %[[C:.*]] = stablehlo.convolution
+// CHECK: "stablehlo.reduce_window"(%[[C]]
+// CHECK: stablehlo.add %{{.*}} : tensor<2x4x4x6xf32>
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: padded_pool: folded: conv
+func.func @padded_pool(
+    %x: tensor<2x5x5x4xf32>,
+    %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
+    %b: tensor<6xf32> {stablenorm.weight = "conv/bias"},
+    %scale: tensor<6xf32> {stablenorm.weight = "padded_pool/scale"},
+    %offset: tensor<6xf32> {stablenorm.weight = "padded_pool/offset"},
+    %mean: tensor<6xf32> {stablenorm.weight = "padded_pool/mean"},
+    %variance: tensor<6xf32> {stablenorm.weight = "padded_pool/variance"}) -> tensor<2x4x4x6xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<2x5x5x4xf32>, tensor<3x3x4x6xf32>) -> tensor<2x3x3x6xf32>
+  %wide = stablehlo.broadcast_in_dim %b, dims = [3] : (tensor<6xf32>) -> tensor<2x3x3x6xf32>
+  %a = stablehlo.add %c, %wide : tensor<2x3x3x6xf32>
+  %init = stablehlo.constant dense<0.0> : tensor<f32>
+  %s = "stablehlo.reduce_window"(%a, %init) <{window_dimensions = array<i64: 1, 2, 2, 1>, padding = dense<[[0, 0], [1, 1], [1, 1], [0, 0]]> : tensor<4x2xi64>}> ({
+  ^bb0(%l: tensor<f32>, %r: tensor<f32>):
+    %o = stablehlo.add %l, %r : tensor<f32>
+    stablehlo.return %o : tensor<f32>
+  }) : (tensor<2x3x3x6xf32>, tensor<f32>) -> tensor<2x4x4x6xf32>
+  %y = "stablehlo.batch_norm_inference"(%s, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<2x4x4x6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>) -> tensor<2x4x4x6xf32>
+  return %y : tensor<2x4x4x6xf32>
 }

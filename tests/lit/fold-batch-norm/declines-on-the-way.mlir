@@ -42,28 +42,6 @@ func.func @not_a_dimension_of_the_weight(
   return %y : tensor<4x2xf32>
 }
 
-// A slice of the channels.
-// CHECK-LABEL: @slice_of_channels(
-// CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: slice_of_channels: declined: a slice before it takes a part of the channels
-func.func @slice_of_channels(
-    %x: tensor<1x5x5x3xf32>,
-    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
-    %scale: tensor<2xf32> {stablenorm.weight = "slice_of_channels/scale"},
-    %offset: tensor<2xf32> {stablenorm.weight = "slice_of_channels/offset"},
-    %mean: tensor<2xf32> {stablenorm.weight = "slice_of_channels/mean"},
-    %variance: tensor<2xf32> {stablenorm.weight = "slice_of_channels/variance"}) -> tensor<1x3x3x2xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
-    window = {}
-    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
-    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
-  %m = stablehlo.slice %c [0:1, 0:3, 0:3, 1:3] : (tensor<1x3x3x4xf32>) -> tensor<1x3x3x2xf32>
-  %y = "stablehlo.batch_norm_inference"(%m, %scale, %offset, %mean, %variance)
-    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
-    : (tensor<1x3x3x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x3x3x2xf32>
-  return %y : tensor<1x3x3x2xf32>
-}
-
 // Columns and channels become one dimension.
 // CHECK-LABEL: @channels_merged(
 // CHECK: stablehlo.batch_norm_inference

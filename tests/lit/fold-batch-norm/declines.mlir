@@ -86,53 +86,6 @@ func.func @residual(
   return %y : tensor<1x3x3x4xf32>
 }
 
-// A weight is added that is no per-channel bias.
-// CHECK-LABEL: @bias_of_each_pixel(
-// CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: bias_of_each_pixel: declined: its input is a sum, a branch of which cannot take the scale: its input is an argument of the function: no linear operation comes before it
-func.func @bias_of_each_pixel(
-    %x: tensor<1x5x5x3xf32>,
-    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
-    %b: tensor<1x3x3x4xf32> {stablenorm.weight = "conv/bias"},
-    %scale: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/scale"},
-    %offset: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/offset"},
-    %mean: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/mean"},
-    %variance: tensor<4xf32> {stablenorm.weight = "bias_of_each_pixel/variance"}) -> tensor<1x3x3x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
-    window = {}
-    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
-    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
-  %a = stablehlo.add %c, %b : tensor<1x3x3x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%a, %scale, %offset, %mean, %variance)
-    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
-    : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
-  return %y : tensor<1x3x3x4xf32>
-}
-
-// A bias along the columns.
-// CHECK-LABEL: @bias_along_another_dimension(
-// CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: bias_along_another_dimension: declined: its input is a sum, a branch of which cannot take the scale: a broadcast before it repeats one channel
-func.func @bias_along_another_dimension(
-    %x: tensor<1x5x5x3xf32>,
-    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
-    %b: tensor<3xf32> {stablenorm.weight = "conv/bias"},
-    %scale: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/scale"},
-    %offset: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/offset"},
-    %mean: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/mean"},
-    %variance: tensor<4xf32> {stablenorm.weight = "bias_along_another_dimension/variance"}) -> tensor<1x3x3x4xf32> {
-  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
-    window = {}
-    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
-    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
-  %wide = stablehlo.broadcast_in_dim %b, dims = [2] : (tensor<3xf32>) -> tensor<1x3x3x4xf32>
-  %a = stablehlo.add %c, %wide : tensor<1x3x3x4xf32>
-  %y = "stablehlo.batch_norm_inference"(%a, %scale, %offset, %mean, %variance)
-    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
-    : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
-  return %y : tensor<1x3x3x4xf32>
-}
-
 // The kernel is an input.
 // CHECK-LABEL: @kernel_of_the_input(
 // CHECK: stablehlo.batch_norm_inference

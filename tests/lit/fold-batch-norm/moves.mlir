@@ -139,3 +139,53 @@ func.func @mixed_precision(
     : (tensor<1x3x3x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<1x3x3x4xf32>
   return %y : tensor<1x3x3x4xf32>
 }
+
+// A slice of the channels: the others are scaled by one.
+// CHECK-LABEL: @slice_of_channels(
+// CHECK: stablehlo.pad %{{.*}}, low = [1], high = [1], interior = [0] : (tensor<2xf32>, tensor<f32>) -> tensor<4xf32>
+// CHECK: stablehlo.convolution
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: slice_of_channels: folded: conv
+func.func @slice_of_channels(
+    %x: tensor<1x5x5x3xf32>,
+    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
+    %scale: tensor<2xf32> {stablenorm.weight = "slice_of_channels/scale"},
+    %offset: tensor<2xf32> {stablenorm.weight = "slice_of_channels/offset"},
+    %mean: tensor<2xf32> {stablenorm.weight = "slice_of_channels/mean"},
+    %variance: tensor<2xf32> {stablenorm.weight = "slice_of_channels/variance"}) -> tensor<1x3x3x2xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
+  %m = stablehlo.slice %c [0:1, 0:3, 0:3, 1:3] : (tensor<1x3x3x4xf32>) -> tensor<1x3x3x2xf32>
+  %y = "stablehlo.batch_norm_inference"(%m, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<1x3x3x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x3x3x2xf32>
+  return %y : tensor<1x3x3x2xf32>
+}
+
+// Every other channel.
+// CHECK-LABEL: @every_other_channel(
+// CHECK: stablehlo.pad %{{.*}}, low = [1], high = [0], interior = [1] : (tensor<2xf32>, tensor<f32>) -> tensor<4xf32>
+// CHECK: stablehlo.convolution
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: every_other_channel: folded: conv
+func.func @every_other_channel(
+    %x: tensor<1x5x5x3xf32>,
+    %w: tensor<3x3x3x4xf32> {stablenorm.weight = "conv/kernel"},
+    %scale: tensor<2xf32> {stablenorm.weight = "every_other_channel/scale"},
+    %offset: tensor<2xf32> {stablenorm.weight = "every_other_channel/offset"},
+    %mean: tensor<2xf32> {stablenorm.weight = "every_other_channel/mean"},
+    %variance: tensor<2xf32> {stablenorm.weight = "every_other_channel/variance"}) -> tensor<1x3x3x2xf32> {
+  %c = stablehlo.convolution(%x, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x5x5x3xf32>, tensor<3x3x3x4xf32>) -> tensor<1x3x3x4xf32>
+  %m = stablehlo.slice %c [0:1, 0:3, 0:3, 1:4:2] : (tensor<1x3x3x4xf32>) -> tensor<1x3x3x2xf32>
+  %y = "stablehlo.batch_norm_inference"(%m, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<1x3x3x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x3x3x2xf32>
+  return %y : tensor<1x3x3x2xf32>
+}

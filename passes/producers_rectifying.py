@@ -1,0 +1,114 @@
+"""A scale that is not negative passes maxima, minima and clamps, whose bounds it scales."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.building import along, convert, shape_of, tensor_type
+from stablenorm.passes.channels import channel_vector
+from stablenorm.passes.copies import with_operand, with_operands
+from stablenorm.passes.matching import defining_op, splat_number
+from stablenorm.passes.rewriting import NoMatch
+from stablenorm.passes.scaling import Factor, Plan, adding_first, plan
+
+
+def through_maximum(op: hlo.MaxOp | hlo.MinOp, factor: Factor) -> Plan | NoMatch:
+    """``s * max(f, c) = max(s * f, s * c)``, s not negative, c a weight along the channels: ReLU has c = 0."""
+    if (leaky := _leaky(op)) is not None:
+        return _through_leaky(op, leaky, factor)
+    sides = ((place, channel_vector(op.operands[1 - place], factor.axis, factor.weights)) for place in (0, 1))
+    place, bound = next(((place, vector) for place, vector in sides if vector is not None), (0, None))
+    if bound is None:
+        return NoMatch(f"its input comes from {op.operation.name} of two tensors")
+    unfit = not_positive(factor)
+    if unfit is not None:
+        return unfit
+    inner = plan(op.operands[place], factor)
+    if isinstance(inner, NoMatch):
+        return inner
+    is_zero = splat_number(op.operands[1 - place]) == 0.0
+
+    def emit(value: ir.Value, scale: ir.Value) -> ir.Value:
+        if is_zero:
+            return with_operand(op, place, value)
+        scaled = _scaled_along(bound(), scale, factor.axis, value)
+        return with_operands(op, {place: value, 1 - place: scaled})
+
+    return adding_first(inner, factor.axis, emit)
+
+
+def _leaky(op: hlo.MaxOp | hlo.MinOp) -> tuple[int, hlo.MulOp] | None:
+    """Where f stands in ``max(f, slope * f)``, and the product."""
+    for place in (0, 1):
+        product_ = defining_op(op.operands[1 - place])
+        if isinstance(product_, hlo.MulOp) and op.operands[place] in (product_.lhs, product_.rhs):
+            return place, product_
+    return None
+
+
+def _through_leaky(op: hlo.MaxOp | hlo.MinOp, leaky: tuple[int, hlo.MulOp], factor: Factor) -> Plan | NoMatch:
+    """``s * max(f, slope * f) = max(s * f, slope * (s * f))``, s not negative, slope a number."""
+    place, product_ = leaky
+    f, readers = op.operands[place], factor.readers
+    slope = product_.rhs if product_.lhs == f else product_.lhs
+    unfit = not_positive(factor)
+    if unfit is not None:
+        return unfit
+    if splat_number(slope) is None or len(readers.of(f)) != 2 or not readers.single(product_.result):
+        return NoMatch("a leaky ReLU before it has a slope that is no number, or another consumer")
+    inner = plan(f, dataclasses.replace(factor, shared=True))
+    if isinstance(inner, NoMatch):
+        return inner
+
+    def emit(value: ir.Value, scale: ir.Value) -> ir.Value:
+        return with_operands(op, {place: value, 1 - place: hlo.multiply(value, slope)})
+
+    return adding_first(inner, factor.axis, emit)
+
+
+def _scaled_along(vector: ir.Value, scale: ir.Value, axis: int, like: ir.Value) -> ir.Value:
+    wide = hlo.multiply(convert(vector, tensor_type(scale).element_type), scale)
+    return along(convert(wide, tensor_type(like).element_type), axis, like)
+
+
+def through_clamp(op: hlo.ClampOp, factor: Factor) -> Plan | NoMatch:
+    """``s * clamp(a, f, b) = clamp(s * a, s * f, s * b)``, s not negative: ReLU6 is one."""
+    unfit = not_positive(factor)
+    if unfit is not None:
+        return unfit
+    bounds = [_bound(value, op, factor) for value in (op.min, op.max)]
+    if any(bound is None for bound in bounds):
+        return NoMatch("its input is clamped by what is no weight along the channels")
+    inner = plan(op.operand, factor)
+    if isinstance(inner, NoMatch):
+        return inner
+
+    def emit(value: ir.Value, scale: ir.Value) -> ir.Value:
+        low, high = (_scaled_along(bound(), scale, factor.axis, value) for bound in bounds if bound is not None)
+        return hlo.clamp(low, value, high)
+
+    return adding_first(inner, factor.axis, emit)
+
+
+def _bound(value: ir.Value, op: hlo.ClampOp, factor: Factor) -> Callable[[], ir.Value] | None:
+    """A bound of a clamp as a vector along the channels; a number serves all of them."""
+    if shape_of(value) or not factor.weights.is_weight(value):
+        return channel_vector(value, factor.axis, factor.weights)
+    size = shape_of(op.operand)[factor.axis]
+    type_ = ir.RankedTensorType.get([size], tensor_type(value).element_type)
+    return lambda: hlo.broadcast_in_dim(type_, value, [])
+
+
+def not_positive(factor: Factor) -> NoMatch | None:
+    """Why a maximum does not let the scale pass, if it does not."""
+    if factor.numbers is None:
+        return NoMatch(
+            "an activation or a maximum before it lets only a positive scale pass; its numbers are not known"
+        )
+    if not (factor.numbers >= 0).all():
+        return NoMatch("an activation or a maximum before it lets only a positive scale pass, and it has negative ones")
+    return None
