@@ -32,6 +32,7 @@ from stablenorm.passes.consumers_moving import (
     through_slice,
     through_transpose,
 )
+from stablenorm.passes.consumers_rectifying import through_clamp, through_maximum
 from stablenorm.passes.consumers_summing import through_reduce, through_reduce_window
 from stablenorm.passes.pending import Step
 from stablenorm.passes.rewriting import NoMatch
@@ -50,6 +51,9 @@ CONSUMERS: dict[type[ir.OpView], Callable[..., Step | NoMatch]] = {
     hlo.ReverseOp: through_reverse,
     hlo.PadOp: through_pad,
     hlo.ConcatenateOp: through_concatenate,
+    hlo.MaxOp: through_maximum,
+    hlo.MinOp: through_maximum,
+    hlo.ClampOp: through_clamp,
     hlo.ReduceOp: through_reduce,
     hlo.ReduceWindowOp: through_reduce_window,
     hlo.ConvolutionOp: into_convolution,

@@ -114,7 +114,9 @@ def through_convert(op: hlo.ConvertOp, place: int, form: Form, weights: Weights)
     """``convert(s*x + t) = s*convert(x) + t``, up to one rounding in the narrower type; floats only."""
     if not all(is_float(value) for value in (op.operand, op.result)):
         return NoMatch(f"a convert leaves the floats: {op.operand.type} to {op.result.type}")
-    return Step(form, lambda pending: each(op, lambda value: value, pending))
+    widths = [ir.FloatType(tensor_type(value).element_type).width for value in (op.result, op.operand)]
+    after = dataclasses.replace(form, passes_maxima=form.passes_maxima and widths[0] >= widths[1])
+    return Step(after, lambda pending: each(op, lambda value: value, pending))
 
 
 def through_batch_norm(op: hlo.BatchNormInferenceOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
+
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import integers, product, reshape, shape_of, tensor_type
 from stablenorm.passes.compact import (
-    Dims,
     filled,
     spread,
 )
+from stablenorm.passes.consumers_rectifying import through_maximum_of_windows
 from stablenorm.passes.copies import with_operand, written
-from stablenorm.passes.matching import splat_number
+from stablenorm.passes.matching import reducer, splat_number, windowed_dims
 from stablenorm.passes.pending import Form, Pending, Step, dims_of
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
@@ -43,13 +44,16 @@ def through_reduce(op: hlo.ReduceOp, place: int, form: Form, weights: Weights) -
         value = with_operand(op, 0, pending.value)
         return Pending(value, scale, pending.shift and summed(pending.shift))
 
-    return Step(dims_of(form, lambda each: frozenset(kept.index(d) for d in each if d in kept)), act)
+    after = dims_of(form, lambda each: frozenset(kept.index(d) for d in each if d in kept))
+    return Step(dataclasses.replace(after, passes_maxima=False), act)  # the sum of shifts may be large
 
 
 def through_reduce_window(op: hlo.ReduceWindowOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
     """As `through_reduce`, over windows. Padding adds zeros: the shift then varies near the border."""
+    if len(op.operands) == 2 and reducer(op) == "stablehlo.maximum":
+        return through_maximum_of_windows(op, form)
     if len(op.operands) != 2 or not is_sum(op):
-        return NoMatch("a reduction over windows that is no sum")
+        return NoMatch("a reduction over windows that is neither a sum nor a maximum")
     windowed = windowed_dims(op)
     if form.scale is not None and form.scale & windowed:
         return NoMatch("a sum over windows along a dimension along which it scales")
@@ -69,27 +73,9 @@ def through_reduce_window(op: hlo.ReduceWindowOp, place: int, form: Form, weight
     return Step(Form(form.scale, None if form.shift is None else form.shift | windowed), act)
 
 
-def windowed_dims(op: hlo.ReduceWindowOp) -> Dims:
-    """The dimensions that a window moves along, or that it pads, thins or dilates."""
-    rank = len(shape_of(op.operands[0]))
-    found = {d for d, size in enumerate(integers(op, "window_dimensions")) if size != 1}
-    for name in ("window_strides", "base_dilations", "window_dilations"):
-        if name in op.attributes:
-            found |= {d for d, size in enumerate(integers(op, name)) if size != 1}
-    if "padding" in op.attributes:
-        found |= {d for d, pair in enumerate(np.array(op.attributes["padding"]).reshape(rank, 2)) if pair.any()}
-    return frozenset(found)
-
-
 def is_sum(op: hlo.ReduceOp | hlo.ReduceWindowOp) -> bool:
     """Whether a reduction adds, from zero."""
     return reducer(op) == "stablehlo.add" and splat_number(op.operands[1]) == 0.0
-
-
-def reducer(op: ir.OpView) -> str | None:
-    """The one operation of a reduction's body; None where there are more."""
-    body = [each.operation.name for block in op.regions[0] for each in block.operations]
-    return body[0] if len(body) == 2 else None
 
 
 def spread_scalar(number: float, like: ir.Value) -> ir.Value:

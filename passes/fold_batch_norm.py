@@ -106,7 +106,7 @@ class _Fold:
             return
         found = affine(op, self.weights)
         if found is not None:
-            down = self._down(found)
+            down = self._down(found, None)
             if isinstance(down, Push):
                 self._act_down(found, down)
 
@@ -119,7 +119,7 @@ class _Fold:
         numbers = self.weights.evaluate(scale)
         if numbers is not None and not np.isfinite(numbers).all():
             return NoMatch(f"a folded weight would not be finite in {tensor_type(scale).element_type}")
-        up, down = self._up(found, numbers), self._down(found)
+        up, down = self._up(found, numbers), self._down(found, numbers)
         if isinstance(up, Plan) and (isinstance(down, NoMatch) or _saved(up, found) >= down.saves + found.costs):
             went = self._act_up(found, up)
             if went is None or isinstance(down, NoMatch):
@@ -161,15 +161,28 @@ class _Fold:
             return NoMatch("it would leave as much elementwise work as there is")
         return declined
 
-    def _down(self, found: Affine) -> Push | NoMatch:
+    def _down(self, found: Affine, scale: Array | None) -> Push | NoMatch:
         if isinstance(found.op, hlo.BatchNormInferenceOp) and self._loses_digits(found.op):
             return NoMatch("its mean is too far from zero, against its deviation, to be subtracted after a sum")
         shift = found.dims if found.offset is not None else None
-        form = Form(found.dims if found.scale is not None else None, shift)
+        form = Form(found.dims if found.scale is not None else None, shift, self._passes_maxima(found, scale))
         down = push(found.op.results[0], form, Walk(self.weights, self.readers, set()))
         if isinstance(down, Push) and down.saves + found.costs <= 0:
             return NoMatch("it would leave as much elementwise work as there is")
         return down
+
+    def _passes_maxima(self, found: Affine, scale: Array | None) -> bool:
+        """Whether the shift may be divided by the scale, and stays far from what x's type holds at most."""
+        least = 2.0**-8 if isinstance(tensor_type(found.operand).element_type, ir.F16Type) else 2.0**-40
+        if scale is None or not (scale >= least).all():
+            return False
+        mean, offset = (
+            0.0 if emit is None else self.weights.evaluate(_emit(found, emit)) for emit in (found.mean, found.offset)
+        )
+        if mean is None or offset is None:
+            return False
+        quotient = np.asarray(offset, np.float64) / scale - np.asarray(mean, np.float64)
+        return bool((np.abs(quotient) <= 1 / least).all())
 
     def _loses_digits(self, op: hlo.BatchNormInferenceOp) -> bool:
         values = [self.weights.evaluate(each) for each in (op.scale, op.offset, op.mean, op.variance)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import product
+from stablenorm.passes.building import integers, product, shape_of
 from stablenorm.passes.weights import Weights
 
 
@@ -68,3 +69,21 @@ def where(operation: ir.OpView) -> str:
     """The operation's location, without MLIR's ``loc(...)`` around it."""
     text = str(operation.location)
     return text.removeprefix("loc(").removesuffix(")").replace('"', "")
+
+
+def windowed_dims(op: hlo.ReduceWindowOp) -> frozenset[int]:
+    """The dimensions that a window moves along, or that it pads, thins or dilates."""
+    rank = len(shape_of(op.operands[0]))
+    found = {d for d, size in enumerate(integers(op, "window_dimensions")) if size != 1}
+    for name in ("window_strides", "base_dilations", "window_dilations"):
+        if name in op.attributes:
+            found |= {d for d, size in enumerate(integers(op, name)) if size != 1}
+    if "padding" in op.attributes:
+        found |= {d for d, pair in enumerate(np.array(op.attributes["padding"]).reshape(rank, 2)) if pair.any()}
+    return frozenset(found)
+
+
+def reducer(op: ir.OpView) -> str | None:
+    """The one operation of a reduction's body; None where there are more."""
+    body = [each.operation.name for block in op.regions[0] for each in block.operations]
+    return body[0] if len(body) == 2 else None

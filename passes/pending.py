@@ -15,10 +15,16 @@ FARTHEST = 100  # operations between a map and the weights that take it
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """Along which dimensions a pending map varies; None: no scale (it is 1), no shift (it is 0)."""
+    """What is known of a pending map.
+
+    Attributes:
+        scale, shift: along which dimensions they vary; None: no scale (it is 1), no shift (it is 0).
+        passes_maxima: whether every scale is known to be positive, and shift / scale a number that x's type holds.
+    """
 
     scale: Dims | None
     shift: Dims | None
+    passes_maxima: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,8 @@ def each(op: ir.OpView, part: Part, pending: Pending) -> Pending:
 
 
 def dims_of(form: Form, rule: Callable[[Dims], Dims]) -> Form:
-    return Form(*(dims if dims is None else rule(dims) for dims in (form.scale, form.shift)))
+    scale, shift = (dims if dims is None else rule(dims) for dims in (form.scale, form.shift))
+    return dataclasses.replace(form, scale=scale, shift=shift)
 
 
 def union(a: Dims | None, b: Dims | None) -> Dims | None:

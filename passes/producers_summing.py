@@ -8,9 +8,9 @@ import numpy as np
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import integers, shape_of
-from stablenorm.passes.consumers_summing import is_sum, reducer, windowed_dims
+from stablenorm.passes.consumers_summing import is_sum
 from stablenorm.passes.copies import with_operand
-from stablenorm.passes.matching import splat_number
+from stablenorm.passes.matching import reducer, splat_number, windowed_dims
 from stablenorm.passes.producers_rectifying import not_positive
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.scaling import Factor, Plan, adding_first, carried, plan

@@ -89,12 +89,12 @@ def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int
 
 def _after(op: ir.OpView, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
     into = () if step.into is None else (step.into,)
-    has_map = step.form != Form(None, None)
+    has_map = (step.form.scale, step.form.shift) != (None, None)
     further = push(op.results[0], step.form, walk, steps + 1) if has_map else None
     if step.form.scale is not None and isinstance(further, NoMatch):
         return further
     costs = 1 if has_map else 0
-    takes_along = (op,) if step.saves else ()
+    takes_along = (op,) if step.saves > 0 else ()
     if isinstance(further, Push) and (step.form.scale is not None or further.saves > -costs):
         onward = further
 

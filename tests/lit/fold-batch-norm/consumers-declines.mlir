@@ -55,7 +55,7 @@ func.func @no_less_work(
 // An activation in between.
 // CHECK-LABEL: @activation(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: activation: declined: {{.*}}; behind it, stablehlo.maximum reads it, which a per-channel map cannot pass
+// EXPLAIN-NEXT: fold-batch-norm: activation: declined: {{.*}}; behind it, stablehlo.maximum lets only a scale pass that is known to be positive, and not near zero
 func.func @activation(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
