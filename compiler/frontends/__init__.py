@@ -30,17 +30,32 @@ def import_model(
     """
     if isinstance(model, str | os.PathLike):
         return _import_path(Path(model), input_shape, weights, signature)
-    if _is_tf_keras_model(model):
+    if _descends_from(model, "tf_keras.src.engine.training.Model"):
         from stablenorm.compiler.frontends import tf_keras
 
         return tf_keras.from_model(model, input_shape)
+    if _descends_from(model, "keras.src.models.model.Model"):
+        from stablenorm.compiler.frontends import keras
+
+        return keras.from_model(model, input_shape, arguments)
+    if _descends_from(model, "flax.nnx.module.Module"):
+        from stablenorm.compiler.frontends import nnx
+
+        return nnx.from_module(model, arguments)
+    if _descends_from(model, "flax.linen.module.Module"):
+        raise StablenormError(
+            f"got a Flax linen module of type {type(model).__qualname__}, allowed: a function of its variables; "
+            "compile(lambda variables, x: module.apply(variables, x), variables, x, weight_argnums=0), "
+            "with its batch norms told use_running_average=True"
+        )
     if callable(model):
         from stablenorm.compiler.frontends import jax_function
 
         return jax_function.from_function(model, arguments, weight_argnums)
     raise StablenormError(
         f"got a model of type {type(model).__module__}.{type(model).__qualname__}, "
-        "allowed: a tf_keras model, a path to a .keras, .h5, .mlir or .mlirbc file or to a SavedModel, a JAX function"
+        "allowed: a tf_keras or Keras 3 model, a Flax NNX module, a JAX function, "
+        "a path to a .keras, .h5, .mlir or .mlirbc file or to a SavedModel"
     )
 
 
@@ -62,7 +77,6 @@ def _import_path(path: Path, input_shape: Any, weights: Mapping[str, Array] | No
     return stablehlo.from_file(path, input_shape, weights)
 
 
-def _is_tf_keras_model(model: Any) -> bool:
+def _descends_from(model: Any, name: str) -> bool:
     """Asked of the class's ancestors by name, so that nothing is imported to ask."""
-    names = {f"{parent.__module__}.{parent.__qualname__}" for parent in type(model).__mro__}
-    return "tf_keras.src.engine.training.Model" in names
+    return name in {f"{parent.__module__}.{parent.__qualname__}" for parent in type(model).__mro__}

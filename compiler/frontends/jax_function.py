@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,27 +37,42 @@ def from_function(
             "pass an example for each argument: compile(function, x), or compile(function, params, x, weight_argnums=0)"
         )
     try:
-        exported = jax.export.export(jax.jit(function, keep_unused=True), platforms=["cpu"])(*arguments)
+        exported = export(function, arguments)
     except Exception as error:
         raise StablenormError(f"JAX cannot trace the function for these arguments: {first_line(error)}") from error
+    return from_exported(exported, arguments, argnums)
+
+
+def export(function: Callable[..., Any], arguments: Sequence[Any]) -> jax.export.Exported:
+    """``function(*arguments)`` as JAX exports it, unused arguments kept. Raises whatever the function raises."""
+    return jax.export.export(jax.jit(function, keep_unused=True), platforms=["cpu"])(*arguments)
+
+
+def from_exported(exported: jax.export.Exported, arguments: Sequence[Any], weight_argnums: Container[int]) -> Imported:
+    """What `export` made of these arguments, as `from_function`.
+
+    Raises:
+        StablenormError: a weight without a value.
+    """
     module = read_module(exported.mlir_module_serialized, "the exported function", make_context())
     leaves = jax.tree_util.tree_leaves_with_path(tuple(arguments))
-    is_weight = [path[0].idx in argnums for path, _ in leaves]
+    is_weight = [path[0].idx in weight_argnums for path, _ in leaves]
     names = unique_names(_name(path, weight) for (path, _), weight in zip(leaves, is_weight, strict=True))
-    weights = {n: _value(n, leaf) for n, (_, leaf), w in zip(names, leaves, is_weight, strict=True) if w}
-    mark_weights(find_main(module), [name if weight else None for name, weight in zip(names, is_weight, strict=True)])
+    every = list(zip(names, leaves, exported.in_avals, is_weight, strict=True))
+    weights = {name: _value(name, leaf, aval) for name, (_, leaf), aval, is_one in every if is_one}
+    mark_weights(find_main(module), [name if is_one else None for name, _, _, is_one in every])
     outputs, output_tree = _outputs(exported)
-    inputs = [_spec(n, aval) for n, aval, w in zip(names, exported.in_avals, is_weight, strict=True) if not w]
-    skeleton = [argument for place, argument in enumerate(arguments) if place not in argnums]
+    inputs = [_spec(name, aval) for name, _, aval, is_one in every if not is_one]
+    skeleton = [argument for place, argument in enumerate(arguments) if place not in weight_argnums]
     tree = _tree(jax.tree.unflatten(jax.tree.structure(skeleton), range(len(inputs))))
     signature = Signature(tuple(inputs), outputs, tree, output_tree)
     return Imported(module, weights, signature, stablehlo.reference(module, weights))
 
 
-def _value(name: str, leaf: Any) -> Array:
+def _value(name: str, leaf: Any, aval: Any) -> Array:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise StablenormError(f"weight {name!r}: got a shape without values; pass the array itself")
-    return np.asarray(leaf)
+    return np.asarray(leaf, aval.dtype)  # JAX reads a Python number, or float64, as float32
 
 
 def _spec(name: str, aval: Any) -> TensorSpec:

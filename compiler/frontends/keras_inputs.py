@@ -1,4 +1,4 @@
-"""The inputs that a tf_keras model declares, or was called with, as a structure of `InputType`."""
+"""The inputs that a Keras model declares, or was called with, as a structure of `InputType`."""
 
 from __future__ import annotations
 
@@ -84,13 +84,17 @@ def _from_shapes(model: Any, input_shape: InputShape | None) -> KerasInputs:
             f"model {model.name!r}: got a model that was never called, so its inputs are unknown; call it once, or "
             "pass for example --input-shape 1,224,224,3 or input_shape=(1, 224, 224, 3)"
         )
+    return from_shapes(shapes, str(model.dtype), are_known=built is not None)
+
+
+def from_shapes(shapes: Any, dtype: str, *, are_known: bool) -> KerasInputs:
+    """One argument, a shape, a sequence or a dict of shapes; where they are not known, only their number is."""
     structure: Any = _with_leaves(shapes)
     leaves: list[_Leaf] = []
     flatten(structure, leaves)
     names = sorted(structure) if isinstance(structure, dict) else [f"input_{n}" for n in range(1, len(leaves) + 1)]
     types = tuple(
-        InputType(name, leaf.shape if built is not None else None, str(model.dtype))
-        for name, leaf in zip(names, leaves, strict=True)
+        InputType(name, leaf.shape if are_known else None, dtype) for name, leaf in zip(names, leaves, strict=True)
     )
     return KerasInputs((structure,), {}, types)
 
