@@ -54,7 +54,7 @@ def import_model(
         return jax_function.from_function(model, arguments, weight_argnums)
     raise StablenormError(
         f"got a model of type {type(model).__module__}.{type(model).__qualname__}, "
-        "allowed: a tf_keras or Keras 3 model, a Flax NNX module, a JAX function, "
+        "allowed: a tf_keras model, a Keras 3 model, a Flax NNX module, a JAX function, "
         "a path to a .keras, .h5, .mlir or .mlirbc file or to a SavedModel"
     )
 
