@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
@@ -27,6 +28,8 @@ def through_maximum(op: hlo.MaxOp | hlo.MinOp, factor: Factor) -> Plan | NoMatch
     unfit = not_positive(factor)
     if unfit is not None:
         return unfit
+    if (endless := _endless(factor, op.operands[1 - place])) is not None:
+        return endless
     inner = plan(op.operands[place], factor)
     if isinstance(inner, NoMatch):
         return inner
@@ -83,6 +86,8 @@ def through_clamp(op: hlo.ClampOp, factor: Factor) -> Plan | NoMatch:
     bounds = [_bound(value, op, factor) for value in (op.min, op.max)]
     if any(bound is None for bound in bounds):
         return NoMatch("its input is clamped by what is no weight along the channels")
+    if (endless := _endless(factor, op.min, op.max)) is not None:
+        return endless
     inner = plan(op.operand, factor)
     if isinstance(inner, NoMatch):
         return inner
@@ -101,6 +106,15 @@ def _bound(value: ir.Value, op: hlo.ClampOp, factor: Factor) -> Callable[[], ir.
     size = shape_of(op.operand)[factor.axis]
     type_ = ir.RankedTensorType.get([size], tensor_type(value).element_type)
     return lambda: hlo.broadcast_in_dim(type_, value, [])
+
+
+def _endless(factor: Factor, *bounds: ir.Value) -> NoMatch | None:
+    """Why a bound cannot be scaled, if it cannot: zero times infinity is NaN."""
+    numbers = [factor.weights.evaluate(bound) for bound in bounds]
+    is_finite = all(each is not None and np.isfinite(each).all() for each in numbers)
+    if is_finite or factor.numbers is None or (factor.numbers != 0).all():
+        return None
+    return NoMatch("a bound before it is not finite, or not known, and the scale has a zero")
 
 
 def not_positive(factor: Factor) -> NoMatch | None:

@@ -75,3 +75,46 @@ func.func @float16_variance_is_large(
     : (tensor<2x2xf16>, tensor<2xf16>, tensor<2xf16>, tensor<2xf16>, tensor<2xf16>) -> tensor<2x2xf16>
   return %y : tensor<2x2xf16>
 }
+
+// Zero times infinity is NaN: a ReLU written as a clamp.
+// CHECK-LABEL: @endless_bound(
+// CHECK: stablehlo.batch_norm_inference
+// EXPLAIN-NEXT: fold-batch-norm: stablehlo.batch_norm_inference: declined: a bound before it is not finite, or not known, and the scale has a zero
+func.func @endless_bound(
+    %x: tensor<2x2xf32>) -> tensor<2x2xf32> {
+  %w = stablehlo.constant dense<[[1.0, 2.0], [3.0, 4.0]]> : tensor<2x2xf32>
+  %scale = stablehlo.constant dense<[1.0, 0.0]> : tensor<2xf32>
+  %offset = stablehlo.constant dense<[0.5, 1.0]> : tensor<2xf32>
+  %mean = stablehlo.constant dense<[0.5, 1.5]> : tensor<2xf32>
+  %variance = stablehlo.constant dense<[1.0, 2.0]> : tensor<2xf32>
+  %zero = stablehlo.constant dense<0.0> : tensor<f32>
+  %inf = stablehlo.constant dense<0x7F800000> : tensor<f32>
+  %d = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+  %c = stablehlo.clamp %zero, %d, %inf : (tensor<f32>, tensor<2x2xf32>, tensor<f32>) -> tensor<2x2xf32>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<2x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<2x2xf32>
+  return %y : tensor<2x2xf32>
+}
+
+// The same with a scale that is positive everywhere.
+// CHECK-LABEL: @endless_bound_of_a_positive_scale(
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: stablehlo.batch_norm_inference: folded: stablehlo.dot_general
+func.func @endless_bound_of_a_positive_scale(
+    %x: tensor<2x2xf32>) -> tensor<2x2xf32> {
+  %w = stablehlo.constant dense<[[1.0, 2.0], [3.0, 4.0]]> : tensor<2x2xf32>
+  %scale = stablehlo.constant dense<[1.0, 2.0]> : tensor<2xf32>
+  %offset = stablehlo.constant dense<[0.5, 1.0]> : tensor<2xf32>
+  %mean = stablehlo.constant dense<[0.5, 1.5]> : tensor<2xf32>
+  %variance = stablehlo.constant dense<[1.0, 2.0]> : tensor<2xf32>
+  %zero = stablehlo.constant dense<0.0> : tensor<f32>
+  %inf = stablehlo.constant dense<0x7F800000> : tensor<f32>
+  %d = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+  %c = stablehlo.clamp %zero, %d, %inf : (tensor<f32>, tensor<2x2xf32>, tensor<f32>) -> tensor<2x2xf32>
+  %y = "stablehlo.batch_norm_inference"(%c, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<2x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<2x2xf32>
+  return %y : tensor<2x2xf32>
+}
