@@ -98,7 +98,10 @@ def _convolved(op: hlo.ConvolutionOp, shift: ir.Value, is_uniform: bool) -> ir.V
 def _in_full(value: ir.Value) -> ir.Value:
     """The same operation, told not to round its operands, as accelerators do by default."""
     assert not isinstance(value.owner, ir.Block)
-    value.owner.attributes["precision_config"] = ir.ArrayAttr.get([hlo.PrecisionAttr.get("HIGHEST")] * 2)
+    attributes = value.owner.attributes
+    attributes["precision_config"] = ir.ArrayAttr.get([hlo.PrecisionAttr.get("HIGHEST")] * 2)
+    if "algorithm" in attributes:  # says how to round, too, and for which types
+        del attributes["algorithm"]
     return value
 
 
