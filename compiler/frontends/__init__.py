@@ -69,12 +69,22 @@ def _import_path(path: Path, input_shape: Any, weights: Mapping[str, Array] | No
 
         return saved_model.from_saved_model(path, input_shape, signature)
     if path.suffix in (".keras", ".h5", ".hdf5") or zipfile.is_zipfile(path):
-        from stablenorm.compiler.frontends import tf_keras
-
-        return tf_keras.from_file(path, input_shape)
+        return _import_keras_file(os.fspath(path), input_shape)
     from stablenorm.compiler.frontends import stablehlo
 
     return stablehlo.from_file(path, input_shape, weights)
+
+
+def _import_keras_file(path: str, input_shape: Any) -> Imported:
+    from stablenorm.compiler.frontends.keras3_file import is_keras3_file
+
+    if is_keras3_file(path):
+        from stablenorm.compiler.frontends import keras
+
+        return keras.from_file(path, input_shape)
+    from stablenorm.compiler.frontends import tf_keras
+
+    return tf_keras.from_file(path, input_shape)
 
 
 def _descends_from(model: Any, name: str) -> bool:

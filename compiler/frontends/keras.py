@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +26,8 @@ def from_model(model: Any, input_shape: InputShape | None = None, arguments: Seq
 
     What `stablenorm.compiler.frontends.tf_keras.from_model` says of shapes holds here. Example ``arguments`` (arrays or
     `jax.ShapeDtypeStruct`) say what the inputs of a subclassed model are where Keras does not know: integers, or
-    more than one argument.
+    more than one argument. The state of random generators is no weight but a constant: what is random in inference is
+    the same at each call.
 
     Raises:
         StablenormError: another backend than JAX, a model without weights yet, unknown or contradicting shapes, or
@@ -33,31 +35,16 @@ def from_model(model: Any, input_shape: InputShape | None = None, arguments: Seq
     """
     import keras
 
-    if keras.backend.backend() != "jax":
-        raise StablenormError(
-            f"got a Keras 3 model on the backend {keras.backend.backend()!r}, allowed: 'jax'; set KERAS_BACKEND=jax in "
-            "the environment before keras is first imported"
-        )
+    require_jax(keras)
     if not model.built:
         raise _unbuilt(model)
     declared = _examples(arguments) if arguments else _declared_inputs(model)
     specs = resolve_shapes(declared.types, input_shape)
     leaves = [jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in specs]
     variables = dict(zip(unique_names(v.path for v in model.weights), model.weights, strict=True))
-
-    def call(weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, list[str]]:
-        with keras.StatelessScope([(variable, weights[name]) for name, variable in variables.items()]) as scope:
-            before = [scope.get_current_value(variable) for variable in model.variables]
-            outputs = model(*inputs, training=False)
-            if len(model.weights) != len(variables):
-                raise _unbuilt(model)
-            after = [scope.get_current_value(variable) for variable in model.variables]
-        changed = zip(model.variables, before, after, strict=True)
-        return outputs, [variable.path for variable, old, new in changed if old is not new]
-
     imported = JaxModel(
         "Keras",
-        call,
+        functools.partial(_call, model, variables),
         {name: np.asarray(variable.value) for name, variable in variables.items()},
         rebuild(declared.arguments, leaves),
         [spec.name for spec in specs],
@@ -65,7 +52,40 @@ def from_model(model: Any, input_shape: InputShape | None = None, arguments: Seq
         has_open_batch(declared.types, input_shape),
     )
     with keras.StatelessScope():  # what the call creates gets its values here, not in JAX's trace
-        return import_model(imported, _explain)
+        return import_model(imported, explain)
+
+
+def from_file(path: str, input_shape: InputShape | None = None) -> Imported:
+    """A ``.keras`` file that Keras 3 wrote, as `from_model`. No code in the file runs.
+
+    Raises:
+        StablenormError: as `from_model`; also not a whole model, or one that holds or names foreign code.
+    """
+    from stablenorm.compiler.frontends.keras3_file import load_keras3_file
+
+    return from_model(load_keras3_file(path), input_shape)
+
+
+def require_jax(keras: Any) -> None:
+    """Raises StablenormError where Keras computes with another backend."""
+    if keras.backend.backend() != "jax":
+        raise StablenormError(
+            f"got a Keras 3 model on the backend {keras.backend.backend()!r}, allowed: 'jax'; set KERAS_BACKEND=jax in "
+            "the environment before keras is first imported"
+        )
+
+
+def _call(model: Any, variables: Mapping[str, Any], weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, list[str]]:
+    """What ``stateless_call`` does, with the casts of inputs that a caller of the model gets."""
+    import keras
+
+    with keras.StatelessScope([(variable, weights[name]) for name, variable in variables.items()]) as scope:
+        before = [scope.get_current_value(variable) for variable in variables.values()]
+        outputs = model(*inputs, training=False)
+        if len(model.weights) != len(variables):
+            raise _unbuilt(model)
+        after = [scope.get_current_value(variable) for variable in variables.values()]
+    return outputs, [name for name, old, new in zip(variables, before, after, strict=True) if old is not new]
 
 
 def _unbuilt(model: Any) -> StablenormError:
@@ -123,5 +143,6 @@ def _examples(arguments: Sequence[Any]) -> KerasInputs:
     return KerasInputs(tuple(arguments), {}, tuple(types))
 
 
-def _explain(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
+    """What an error of Keras says, in one line without colours."""
     return re.sub(r"\x1b\[[\d;]*m", "", first_useful_line(error))

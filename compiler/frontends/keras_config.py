@@ -1,4 +1,4 @@
-"""Refuses a Keras model's configuration that would make Keras run code which is not Keras's own.
+"""Refuses a tf_keras model's configuration that would make tf_keras run code which is not Keras's own.
 
 Keras builds a model by looking up classes and functions named in the file. Three of its ways lead outside: bytecode
 (Lambda layers), any importable Python module, and any TensorFlow symbol, also those that write files or load
@@ -36,7 +36,7 @@ _ARRAY_OPERATIONS = re.compile(
     r"tensorflow\.python\.ops\.((gen_)?(array|bitwise|clip|image|linalg|manip|math|nn|sort|special_math)_ops"
     r"|array_ops_stack|image_ops_impl|linalg\.\w+|nn_impl(_distribute)?|signal\.\w+|tensor_\w+|weak_tensor_\w+)"
 )
-_FUNCTION_MODULES = ("activations", "constraints", "initializers", "losses", "metrics", "regularizers")
+FUNCTION_MODULES = ("activations", "constraints", "initializers", "losses", "metrics", "regularizers")
 
 
 def check_config(config: Any, path: str) -> None:
@@ -45,28 +45,29 @@ def check_config(config: Any, path: str) -> None:
     Raises:
         StablenormError: one is not.
     """
-    for entry in _objects(config):
+    for entry in named_objects(config):
         name = str(entry["class_name"])
         if name in _REFUSED:
-            raise _refusal(path, _REFUSED[name], "layers without code of their own")
+            raise refusal(path, _REFUSED[name], "layers without code of their own")
         if name in ("TFOpLambda", "SlicingOpLambda") and not _is_array_operation(_inner(entry).get("function")):
-            raise _refusal(path, f"the operation {_inner(entry).get('function')!r}", "TensorFlow's array operations")
+            raise refusal(path, f"the operation {_inner(entry).get('function')!r}", "TensorFlow's array operations")
         if entry.get("module") is not None and not _is_known(entry):
-            raise _refusal(
+            raise refusal(
                 path,
-                f"the object {entry['module']}.{_object_name(entry)}",
+                f"the object {entry['module']}.{object_name(entry)}",
                 "tf_keras's own and those registered with tf_keras.saving.register_keras_serializable",
             )
 
 
-def _refusal(path: str, got: str, allowed: str) -> StablenormError:
+def refusal(path: str, got: str, allowed: str) -> StablenormError:
+    """The error of a file that holds or names what it must not."""
     return StablenormError(
         f"{path}: got {got}, allowed: {allowed}, because loading a file must not run code that it names; "
         "if you trust it, load the model yourself and pass it to stablenorm"
     )
 
 
-def _objects(config: Any) -> Iterator[Mapping[str, Any]]:
+def named_objects(config: Any) -> Iterator[Mapping[str, Any]]:
     """Every mapping in the configuration, at any depth, that names a class or a function."""
     left = [config]
     while left:
@@ -84,7 +85,8 @@ def _inner(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _object_name(entry: Mapping[str, Any]) -> str:
+def object_name(entry: Mapping[str, Any]) -> str:
+    """What the entry names in its module."""
     return str(entry.get("config") if entry["class_name"] == "function" else entry["class_name"])
 
 
@@ -99,17 +101,18 @@ def _is_array_operation(symbol: Any) -> bool:
 
 def _is_known(entry: Mapping[str, Any]) -> bool:
     tf_keras = import_tf_keras()
-    name = _object_name(entry)
+    name = object_name(entry)
     # The same look-up as Keras's: a name that it would not find registered, it imports from the module.
     registered = name if entry["class_name"] == "function" else entry.get("registered_name", name)
     if tf_keras.saving.get_registered_object(registered) is not None:
         return True
     if entry["class_name"] == "function":
-        return any(_is_function(getattr(tf_keras, module), name) for module in _FUNCTION_MODULES)
+        return any(is_function(getattr(tf_keras, module), name) for module in FUNCTION_MODULES)
     return _is_keras_class(str(entry["module"]), name)
 
 
-def _is_function(module: Any, name: str) -> bool:
+def is_function(module: Any, name: str) -> bool:
+    """Whether a module of Keras's own has the function, other than those that look objects up."""
     return name not in ("deserialize", "get", "serialize") and callable(vars(module).get(name))
 
 

@@ -40,19 +40,37 @@ def load_keras_file(path: str) -> Any:
         ) from error
 
 
+def archive_config(path: str) -> Any:
+    """The configuration in a ``.keras`` archive, from where Keras will read it.
+
+    Raises:
+        StablenormError: there is none.
+    """
+    try:
+        return _archive_config(path)
+    except StablenormError:
+        raise
+    except Exception as error:
+        raise _no_model(path, error) from error
+
+
 def _read_config(path: str) -> Any:
     """The model's configuration, from where tf_keras will read it: a zip's ``config.json``, an HDF5 attribute."""
+    if zipfile.is_zipfile(path):
+        return archive_config(path)
     try:
-        if zipfile.is_zipfile(path):
-            return _archive_config(path)
         return _hdf5_config(path)
     except StablenormError:
         raise
     except Exception as error:
-        raise StablenormError(
-            f"{path}: got a file that is no whole Keras model ({first_useful_line(error)}); "
-            "allowed: .keras and .h5 files written by model.save"
-        ) from error
+        raise _no_model(path, error) from error
+
+
+def _no_model(path: str, error: Exception) -> StablenormError:
+    return StablenormError(
+        f"{path}: got a file that is no whole Keras model ({first_useful_line(error)}); "
+        "allowed: .keras and .h5 files written by model.save"
+    )
 
 
 def _archive_config(path: str) -> Any:
@@ -62,7 +80,7 @@ def _archive_config(path: str) -> Any:
         names = archive.namelist()
         if "config.json" not in names:
             raise StablenormError(f"{path}: got a zip archive without config.json, allowed: what model.save writes")
-        # compile=False makes tf_keras drop this part, the only one that may name the user's own losses.
+        # compile=False makes Keras drop this part, the only one that may name the user's own losses.
         return {**json.loads(archive.read("config.json")), "compile_config": None}
 
 
@@ -75,10 +93,14 @@ def _hdf5_config(path: str) -> Any:
             ".keras and .h5 files written by model.save; a broken download looks like this too"
         )
     with import_h5py().File(path, "r") as file:
-        config = file.attrs.get("model_config")
+        config, version = file.attrs.get("model_config"), str(file.attrs.get("keras_version"))
     if config is None:
         raise StablenormError(
             f"{path}: got an HDF5 file with weights only, allowed: a whole model; build the model, call "
             "model.load_weights on this file, and pass the model"
+        )
+    if version.startswith("3."):
+        raise StablenormError(
+            f"{path}: got an HDF5 file that Keras {version} wrote, allowed: those of tf_keras; save it as .keras"
         )
     return json.loads(config)
