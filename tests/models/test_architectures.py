@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[int, set[str]]] = {
     "mlp": (5, set()),
 }
 # They are those of ResNet v2 that read the running sum, as the next sum does too, and that a ReLU reads.
-REASON = "has another consumer; behind it, stablehlo.maximum reads it, which a per-channel map cannot pass"
+REASON = re.compile(r"has another consumer; behind it, stablehlo\.maximum\b")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -82,6 +82,6 @@ def check_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
         rows = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
         kept = {row[0]: row[-1] for row in rows if row[1:2] == ["kept"]}
         assert (sum(row[1:2] == ["folded"] for row in rows), set(kept)) == NETWORKS[model.name]
-        assert all(reason.endswith(REASON) for reason in kept.values())
+        assert all(map(REASON.search, kept.values()))
 
     return run
