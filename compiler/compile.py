@@ -37,8 +37,8 @@ def compile(
         model: a tf_keras model; a Keras 3 model on the JAX backend; a Flax NNX module, which is compiled as it
             computes after ``eval()``; a JAX function; or a path to a ``.keras`` or ``.h5`` file, a SavedModel folder, a
             StableHLO file (``.mlir``, ``.mlirbc``).
-        arguments: for a JAX function and an NNX module, example arguments (arrays or `jax.ShapeDtypeStruct`); for a
-            Keras 3 model, where it does not say what its inputs are.
+        arguments: for a JAX function and an NNX module, example arguments (arrays or `jax.ShapeDtypeStruct`; bools are
+            a module's options); for a Keras 3 model, where it does not say what its inputs are.
         target: ``cpu``.
         input_shape: sizes that the model leaves open: a shape such as ``(1, 224, 224, 3)``, one shape for each input,
             or shapes by input name. An open batch size needs none: the executable takes any.

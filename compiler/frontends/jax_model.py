@@ -20,14 +20,14 @@ from stablenorm.compiler.signature import Array, Signature, TensorSpec, describe
 
 @dataclasses.dataclass(frozen=True)
 class JaxModel:
-    """``call(weights, *arguments)`` returns any structure of arrays, and the names of what it would have updated.
+    """``call(weights, *arguments)`` returns any structure of arrays, and the weights as they are after the call.
 
     ``arguments`` are arrays or shapes; ``input_names`` names their leaves. ``output_names`` names the outputs where
     these are a flat sequence of as many.
     """
 
     kind: str
-    call: Callable[..., tuple[Any, list[str]]]
+    call: Callable[..., tuple[Any, Mapping[str, Any]]]
     weights: Mapping[str, Any]
     arguments: Sequence[Any]
     input_names: Sequence[str]
@@ -43,10 +43,11 @@ def import_model(model: JaxModel, explain: Callable[[BaseException], str]) -> Im
     Raises:
         StablenormError: the model cannot be called with these arguments.
     """
-    updated: list[str] = []
+    suspects: list[str] = []
 
     def main(weights: Mapping[str, Any], *arguments: Any) -> Any:
-        outputs, updated[:] = model.call(weights, *arguments)
+        outputs, after = model.call(weights, *arguments)
+        suspects[:] = [name for name in after if after[name] is not weights[name]]
         return outputs
 
     arguments = (dict(model.weights), *model.arguments)
@@ -60,10 +61,30 @@ def import_model(model: JaxModel, explain: Callable[[BaseException], str]) -> Im
             "check that the model runs on inputs of these shapes and dtypes"
         ) from error
     imported = from_exported(exported, arguments, {0})
+    updated = _updated(model.call, arguments) if suspects else []
     if updated:
         warnings.warn(f"a compiled call does not update these variables: {', '.join(updated)}", stacklevel=4)
     signature = _named(imported.signature, model)
     return Imported(imported.module, imported.weights, signature, _reference(main, arguments), model.open_batch)
+
+
+def _updated(call: Callable[..., tuple[Any, Mapping[str, Any]]], arguments: Sequence[Any]) -> list[str]:
+    """The weights that a call gives other values; a function that is jitted inside of it hands all on as new arrays."""
+    names = sorted(arguments[0])
+    jaxpr = jax.make_jaxpr(lambda *every: [call(*every)[1][name] for name in names])(*arguments).jaxpr
+    places = zip(names, jaxpr.invars, jaxpr.outvars, strict=False)  # the weights are the first arguments
+    return [name for name, before, after in places if _origin(jaxpr, after) is not before]
+
+
+def _origin(jaxpr: Any, value: Any) -> Any:
+    """The value that calls of jitted functions hand on as this one."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "jit" and any(value is result for result in equation.outvars):
+            inner = equation.params["jaxpr"].jaxpr
+            origin = _origin(inner, inner.outvars[equation.outvars.index(value)])
+            places = [place for place, argument in enumerate(inner.invars) if argument is origin]
+            return _origin(jaxpr, equation.invars[places[0]]) if places else value
+    return value
 
 
 def _inputs(model: JaxModel) -> str:

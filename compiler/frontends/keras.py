@@ -75,17 +75,19 @@ def require_jax(keras: Any) -> None:
         )
 
 
-def _call(model: Any, variables: Mapping[str, Any], weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, list[str]]:
+def _call(
+    model: Any, variables: Mapping[str, Any], weights: Mapping[str, Any], *inputs: Any
+) -> tuple[Any, dict[str, Any]]:
     """What ``stateless_call`` does, with the casts of inputs that a caller of the model gets."""
     import keras
 
     with keras.StatelessScope([(variable, weights[name]) for name, variable in variables.items()]) as scope:
-        before = [scope.get_current_value(variable) for variable in variables.values()]
+        given = {name: scope.get_current_value(variable) for name, variable in variables.items()}
         outputs = model(*inputs, training=False)
         if len(model.weights) != len(variables):
             raise _unbuilt(model)
-        after = [scope.get_current_value(variable) for variable in variables.values()]
-    return outputs, [name for name, old, new in zip(variables, before, after, strict=True) if old is not new]
+        left = {name: scope.get_current_value(variable) for name, variable in variables.items()}
+    return outputs, {name: weights[name] if left[name] is given[name] else left[name] for name in variables}
 
 
 def _unbuilt(model: Any) -> StablenormError:

@@ -19,6 +19,7 @@ def from_module(module: Any, arguments: Sequence[Any]) -> Imported:
     """``module(*arguments)`` after ``module.eval()`` as StableHLO; the module itself stays in its mode.
 
     Its variables are weights, named by their path (``layers/0/kernel``); random keys and their counts are constants.
+    Arguments that are bools or strings are options, such as ``train=False``, and no inputs of what is compiled.
 
     Raises:
         StablenormError: no arguments, or the module cannot be called with these.
@@ -32,18 +33,24 @@ def from_module(module: Any, arguments: Sequence[Any]) -> Imported:
         )
     graph, *states = nnx.split(module, nnx.Any(nnx.RngState, _is_key), ...)
     random, state = states
+    keys, random_structure = jax.tree.flatten(random)
     names, leaves = _named(state)
     structure = jax.tree.structure(state)
+    is_option = [isinstance(argument, bool | str) for argument in arguments]
 
-    def call(weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, list[str]]:
-        copy = nnx.merge(graph, random, jax.tree.unflatten(structure, [weights[name] for name in names]))
+    def call(weights: Mapping[str, Any], *inputs: Any) -> tuple[Any, dict[str, Any]]:
+        values = jax.tree.unflatten(structure, [weights[name] for name in names])
+        copy = nnx.merge(graph, values, jax.tree.unflatten(random_structure, keys))
         copy.eval()
-        outputs = copy(*inputs)
+        rest = iter(inputs)
+        outputs = copy(*(given if option else next(rest) for given, option in zip(arguments, is_option, strict=True)))
         after = dict(zip(*_named(nnx.state(copy)), strict=True))
-        return outputs, [name for name in names if after.get(name) is not weights[name]]
+        return outputs, {name: after.get(name, weights[name]) for name in names}
 
     weights = dict(zip(names, map(jnp.asarray, leaves), strict=True))
-    return import_model(JaxModel("Flax", call, weights, tuple(arguments), _input_names(module, arguments)), first_line)
+    examples = [given for given, option in zip(arguments, is_option, strict=True) if not option]
+    input_names = [name for name, place in _input_names(module, arguments) if not is_option[place]]
+    return import_model(JaxModel("Flax", call, weights, examples, input_names), first_line)
 
 
 def _is_key(path: Sequence[Any], value: Any) -> bool:
@@ -57,11 +64,12 @@ def _named(state: Any) -> tuple[list[str], list[Any]]:
     return unique_names(names), [leaf for _, leaf in leaves]
 
 
-def _input_names(module: Any, arguments: Sequence[Any]) -> list[str]:
-    """``x`` for an array that ``__call__`` calls so, ``x/mask`` for a part of a structure."""
+def _input_names(module: Any, arguments: Sequence[Any]) -> list[tuple[str, int]]:
+    """``x`` for an array that ``__call__`` calls so, ``x/mask`` for a part of a structure; and which argument it is."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [name for name, kind in inspect.signature(module).parameters.items() if kind.kind in kinds]
     parameters += [f"arg{place}" for place in range(len(parameters), len(arguments))]
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tuple(arguments))]
-    inner = (jax.tree_util.keystr(path[1:], simple=True, separator="/") for path in paths)
-    return ["/".join(filter(None, [parameters[path[0].idx], rest])) for path, rest in zip(paths, inner, strict=True)]
+    inner = [jax.tree_util.keystr(path[1:], simple=True, separator="/") for path in paths]
+    places = [path[0].idx for path in paths]
+    return [("/".join(filter(None, [parameters[n], rest])), n) for n, rest in zip(places, inner, strict=True)]

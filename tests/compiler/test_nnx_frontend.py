@@ -163,6 +163,50 @@ def test_updated_variables_are_dropped_with_a_warning(assert_same: Fixture) -> N
     assert_same(imported)
 
 
+def test_a_jitted_call_updates_only_what_it_changes(assert_same: Fixture) -> None:
+    class Jitted(nnx.Module):
+        def __init__(self) -> None:
+            self.dense, self.norm = nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+            self.count = nnx.Variable(jnp.asarray(0.0))
+
+        @nnx.jit
+        def __call__(self, x: Any) -> Any:
+            return self.inner(x)
+
+        @nnx.jit
+        def inner(self, x: Any) -> Any:
+            self.count[...] += x.sum()
+            return self.norm(self.dense(x))
+
+    with pytest.warns(UserWarning, match="does not update these variables: count$"):
+        imported = from_module(randomized(Jitted()), (normal(2, 3),))
+    assert_same(imported)
+
+
+def test_options_are_no_inputs() -> None:
+    class Flagged(nnx.Module):
+        def __init__(self) -> None:
+            self.dense, self.norm = nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: Any, train: bool = True, y: Any = 0.0) -> Any:
+            return self.norm(self.dense(x), use_running_average=not train) + y
+
+    module, x, y = randomized(Flagged()), normal(2, 3), normal(2, 4)
+    executable = compiler.compile(module, x, False, y)
+    assert [spec.name for spec in executable.signature.inputs] == ["x", "y"]
+    assert_close(executable(x, y), module(x, False, y))
+    assert executable.report.folded == 1
+
+
+def test_a_recurrent_layer_counts_keys_of_the_copy_only() -> None:
+    module, x = nnx.RNN(nnx.LSTMCell(3, 4, rngs=nnx.Rngs(0))), normal(2, 5, 3)
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(module, nnx.RngCount))]
+    executable = compiler.compile(module, x)
+    after = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(module, nnx.RngCount))]
+    np.testing.assert_array_equal(before, after)
+    assert_close(executable(x), module(x))
+
+
 def test_a_module_that_overrides_eval_is_asked() -> None:
     class Own(nnx.Module):
         def __init__(self) -> None:
@@ -201,7 +245,8 @@ def test_bad_arguments_are_told() -> None:
     assert "pass an example for each argument of its __call__: compile(module, x)" in refused(network())
     message = refused(network(), normal(2, 6, 6, 5))
     assert message.startswith("Flax cannot call the model with inputs (image: float32[2,6,6,5]): ")
-    assert "Flax cannot call the model with inputs (image: " in refused(network(), "text")
+    assert "Flax cannot call the model with inputs ()" in refused(network(), "text")
+    assert "Flax cannot call the model with inputs (image: <object" in refused(network(), object())
     assert "Flax cannot call the model" in refused(network(), normal(1), normal(1))
 
 
