@@ -6,6 +6,7 @@ Passes erase nothing before they are done, so what was replaced still reads its 
 from __future__ import annotations
 
 from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
 
 # An operation that reads a value, and as which of its operands.
 Reader = tuple[ir.OpView, int]
@@ -18,8 +19,9 @@ class Readers:
         self._dead: set[ir.Value] = set()  # first results: operations have no identity of their own
 
     def of(self, value: ir.Value) -> list[Reader]:
-        """Each reading of ``value``, twice where an operation reads it twice."""
-        return [(use.owner.opview, use.operand_number) for use in value.uses if not self._is_dead(use.owner)]
+        """Each reading of ``value``, twice where an operation reads it twice; who asks for a size reads no element."""
+        readers = ((use.owner.opview, use.operand_number) for use in value.uses if not self._is_dead(use.owner))
+        return [reader for reader in readers if not isinstance(reader[0], hlo.GetDimensionSizeOp)]
 
     def single(self, value: ir.Value) -> bool:
         """Whether exactly one reading of ``value`` is left."""
