@@ -37,7 +37,8 @@ def batch_norm(x: str, type_: str, suffix: str = "") -> str:
 def convolution(y: str, x: str, w: str, window: str, before: str, after: str) -> str:
     return (
         f"{y} = stablehlo.convolution({x}, {w}) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], "
-        f"window = {{{window}}} {{batch_group_count = 1 : i64, feature_group_count = 1 : i64}} : ({before}, tensor<3x3x4x6xf32>) -> {after}\n"
+        f"window = {{{window}}} {{batch_group_count = 1 : i64, feature_group_count = 1 : i64}} : "
+        f"({before}, tensor<3x3x4x6xf32>) -> {after}\n"
     )
 
 
