@@ -164,6 +164,7 @@ def _form(x: ir.Value, polynomial: Polynomial) -> Form | None:
     if (
         len(x_term) - len(factors) != 1
         or len(roots) != 1
+        or not shape_of(roots[0].value)  # a number for all channels, as attention divides by: no variance
         or not mean
         or any(atom.inverse_root for atom in mean)
         or one != 1

@@ -162,3 +162,19 @@ func.func @mirrored(
 
 // Nothing is said of arithmetic that is no batch norm.
 // EXPLAIN-NEXT: module {
+
+// A bias, and then a division by one root for all channels, as attention divides by that of its depth: no variance.
+// CHECK-LABEL: @one_root_for_all(
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NOT: raise-batch-norm: one_root_for_all
+func.func @one_root_for_all(
+    %x: tensor<2x4xf32>, %bias: tensor<4xf32> {stablenorm.weight = "one_root_for_all/bias"}) -> tensor<2x4xf32> {
+  %B = stablehlo.broadcast_in_dim %bias, dims = [1] : (tensor<4xf32>) -> tensor<2x4xf32>
+  %q = stablehlo.add %x, %B : tensor<2x4xf32>
+  %depth = stablehlo.constant dense<8.0> : tensor<f32>
+  %root = stablehlo.sqrt %depth : tensor<f32>
+  %R = stablehlo.broadcast_in_dim %root, dims = [] : (tensor<f32>) -> tensor<2x4xf32>
+  %y = stablehlo.divide %q, %R : tensor<2x4xf32>
+  return %y : tensor<2x4xf32>
+}
