@@ -1,4 +1,4 @@
-"""What became of each batch norm of a model."""
+"""What became of each batch norm of a model, and which other per-channel maps folded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jax.extend.mlir import ir
 
 from stablenorm.compiler.tables import text_table
 from stablenorm.passes import Remark
+from stablenorm.passes.base import Kind
 from stablenorm.passes.matching import layer_name, where
 from stablenorm.passes.rewriting import functions, operations
 from stablenorm.passes.weights import Weights
@@ -18,32 +19,58 @@ from stablenorm.passes.weights import Weights
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One batch norm: ``into`` names the layer that it was folded into, ``reason`` says why it was kept."""
+    """A batch norm, or another per-channel map that was folded.
+
+    Attributes:
+        name: its layer.
+        kind: a batch norm; or a multiplication or division by weights (a scale); or an addition of them (a shift).
+        status: what became of it. Of other maps than batch norms, only those that folded have a row.
+        into: the layers whose weights took it.
+        removed: how many elementwise operations on activations each call saves by that: of a batch norm's two, and of
+            the biases that it met, one addition stays where the shift has no other to go with.
+        reason: why it was kept.
+    """
 
     name: str
+    kind: Kind
     status: Literal["folded", "kept"]
     into: str
+    removed: int
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The batch norms of a model, in the order of the program. ``print`` shows a table."""
+    """The batch norms of a model and what else folded, in the order of the program. ``print`` shows a table.
+
+    Attributes:
+        folded, total: of the batch norms.
+        removed: how many elementwise operations on activations each call saves.
+    """
 
     rows: tuple[Row, ...]
 
     @property
     def folded(self) -> int:
-        return sum(row.status == "folded" for row in self.rows)
+        return sum(row.status == "folded" for row in self._batch_norms)
 
     @property
     def total(self) -> int:
-        return len(self.rows)
+        return len(self._batch_norms)
+
+    @property
+    def removed(self) -> int:
+        return sum(row.removed for row in self.rows)
+
+    @property
+    def _batch_norms(self) -> list[Row]:
+        return [row for row in self.rows if row.kind == "batch norm"]
 
     def to_json(self) -> str:
-        """``{"folded": 1, "total": 2, "rows": [{"name", "status", "into", "reason"}, ...]}``"""
+        """``{"folded": 1, "total": 2, "removed": 1, "rows": [{"name": ..., "kind": ..., ...}, ...]}``, as in `Row`"""
         rows = [dataclasses.asdict(row) for row in self.rows]
-        return json.dumps({"folded": self.folded, "total": self.total, "rows": rows}, indent=2) + "\n"
+        counts = {"folded": self.folded, "total": self.total, "removed": self.removed}
+        return json.dumps(counts | {"rows": rows}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -58,21 +85,23 @@ class Report:
         summary = f"{self.folded} of {self.total} batch norms folded"
         if not self.rows:
             return summary
+        summary += f"; elementwise operations less per call: {self.removed}" if self.removed else ""
         columns = [field.name for field in dataclasses.fields(Row)]
-        return "\n".join([text_table(columns, [dataclasses.astuple(row) for row in self.rows]), summary])
+        cells = [list(map(str, dataclasses.astuple(row))) for row in self.rows]
+        return "\n".join([text_table(columns, cells), summary])
 
 
 def make_report(remarks: Sequence[Remark]) -> Report:
-    """One row for each batch norm that the passes met, by what was first decided about it."""
-    rows: dict[tuple[str, str, int], Row] = {}
-    seen: dict[tuple[str, str, str], int] = {}
+    """One row for each map that the passes speak of, by what was first decided about it."""
+    rows: dict[tuple[str, str, str, int], Row] = {}
+    seen: dict[tuple[str, str, str, str], int] = {}
     for remark in remarks:
         if remark.verdict in ("raised", "frozen"):  # a later pass decides what becomes of it
             continue
         # A layer that is called twice is two batch norms: the n-th remark of one pass is about the n-th call.
-        speaker = (remark.pass_name, remark.subject, remark.location)
+        speaker = (remark.pass_name, remark.kind, remark.subject, remark.location)
         seen[speaker] = seen.get(speaker, 0) + 1
-        rows.setdefault((remark.subject, remark.location, seen[speaker]), _row(remark))
+        rows.setdefault((remark.kind, remark.subject, remark.location, seen[speaker]), _row(remark))
     return Report(tuple(rows.values()))
 
 
@@ -102,5 +131,5 @@ _LEFT_OVER = {
 
 def _row(remark: Remark) -> Row:
     if remark.verdict == "folded":
-        return Row(remark.subject, "folded", remark.detail, "")
-    return Row(remark.subject, "kept", "", remark.detail)
+        return Row(remark.subject, remark.kind, "folded", remark.detail, remark.removed, "")
+    return Row(remark.subject, remark.kind, "kept", "", 0, remark.detail)

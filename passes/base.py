@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # A property of a module: None where it holds, else one line that says what breaks it and where.
+Kind = Literal["batch norm", "scale", "shift"]
 Contract = Callable[[ir.Module], str | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Remark:
-    """What a pass did with one batch norm, or why it did nothing.
+    """What a pass did with one batch norm or another per-channel map, or why it did nothing.
 
     Attributes:
         pass_name: who says it.
@@ -25,6 +26,8 @@ class Remark:
         subject: the batch norm's layer, by its weights' names or its location.
         detail: into what it went, or the reason why it did not.
         location: where the operation stands, as MLIR prints it.
+        kind: a batch norm, a multiplication or division (a scale), an addition or subtraction (a shift).
+        removed: how many elementwise operations on activations per call are gone.
     """
 
     pass_name: str
@@ -32,9 +35,12 @@ class Remark:
     subject: str
     detail: str
     location: str
+    kind: Kind = "batch norm"
+    removed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.location}: remark: {self.pass_name}: {self.subject}: {self.verdict}: {self.detail}"
+        text = f"{self.location}: remark: {self.pass_name}: {self.subject}: {self.verdict}: {self.detail}"
+        return f"{text} (elementwise operations less per call: {self.removed})" if self.removed else text
 
 
 @dataclasses.dataclass

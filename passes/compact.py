@@ -21,10 +21,11 @@ Dims = frozenset[int]
 
 @dataclasses.dataclass(frozen=True)
 class Compact:
-    """A weight seen as compact: the dimensions along which it varies, and how to emit it."""
+    """A weight seen as compact: the dimensions along which it varies, how to emit it, and what it repeats."""
 
     dims: Dims
     emit: Callable[[], ir.Value]
+    source: ir.Value
 
 
 def compact(value: ir.Value, weights: Weights) -> Compact | None:
@@ -37,11 +38,11 @@ def compact(value: ir.Value, weights: Weights) -> Compact | None:
     if isinstance(op, hlo.ConvertOp):
         inner = compact(op.operand, weights)
         element_type = tensor_type(value).element_type
-        return inner and Compact(inner.dims, lambda: convert(inner.emit(), element_type))
+        return inner and Compact(inner.dims, lambda: convert(inner.emit(), element_type), inner.source)
     if isinstance(op, hlo.ConstantOp) and _is_splat(op):
-        return Compact(frozenset(), lambda: _filled(op))
+        return Compact(frozenset(), lambda: _filled(op), value)
     sizes = shape_of(value)
-    return Compact(frozenset(place for place, size in enumerate(sizes) if size != 1), lambda: value)
+    return Compact(frozenset(place for place, size in enumerate(sizes) if size != 1), lambda: value, value)
 
 
 def _broadcast(op: hlo.BroadcastInDimOp | hlo.DynamicBroadcastInDimOp, weights: Weights) -> Compact | None:
@@ -58,7 +59,7 @@ def _broadcast(op: hlo.BroadcastInDimOp | hlo.DynamicBroadcastInDimOp, weights: 
         type_ = ir.RankedTensorType.get(target, tensor_type(value).element_type)
         return value if type_ == value.type else hlo.broadcast_in_dim(type_, value, places)
 
-    return Compact(frozenset(places[place] for place in inner.dims), emit)
+    return Compact(frozenset(places[place] for place in inner.dims), emit, inner.source)
 
 
 def _is_splat(op: hlo.ConstantOp) -> bool:

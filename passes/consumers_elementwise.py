@@ -8,9 +8,11 @@ from collections.abc import Callable
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes import distances
 from stablenorm.passes.batch_norm_arithmetic import rsqrt_above
 from stablenorm.passes.building import convert, is_float, reshape, shape_of, tensor_type
 from stablenorm.passes.compact import (
+    Compact,
     compact,
     filled,
     from_vector,
@@ -18,6 +20,7 @@ from stablenorm.passes.compact import (
     spread,
 )
 from stablenorm.passes.copies import with_operand
+from stablenorm.passes.matching import layer_name
 from stablenorm.passes.pending import Form, Pending, Step, each, union
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
@@ -36,7 +39,7 @@ def through_multiply(op: hlo.MulOp, place: int, form: Form, weights: Weights) ->
         return Pending(pending.value, scale, shift)
 
     shift = None if form.shift is None else form.shift | factor.dims
-    return Step(Form(form.scale | factor.dims, shift), act, saves=1)
+    return Step(form.after(form.scale | factor.dims, shift), act, saves=1)
 
 
 def through_divide(op: hlo.DivOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
@@ -54,12 +57,12 @@ def through_divide(op: hlo.DivOp, place: int, form: Form, weights: Weights) -> S
         def divided(pending: Pending) -> Pending:
             return Pending(with_operand(op, 0, pending.value), None, over(pending.shift))
 
-        return Step(Form(None, shift), divided)
+        return Step(form.after(None, shift), divided)
 
     def act(pending: Pending) -> Pending:
         return Pending(pending.value, over(pending.scale), over(pending.shift))
 
-    return Step(Form(form.scale | divisor.dims, shift), act, saves=1)
+    return Step(form.after(form.scale | divisor.dims, shift), act, saves=1)
 
 
 def _times(value: ir.Value | None, factor: ir.Value) -> ir.Value | None:
@@ -75,7 +78,7 @@ def through_add(op: hlo.AddOp, place: int, form: Form, weights: Weights) -> Step
     def act(pending: Pending) -> Pending:
         return dataclasses.replace(pending, shift=_plus(pending, bias.emit(), hlo.add))
 
-    return Step(Form(form.scale, union(form.shift, bias.dims)), act, saves=1)
+    return Step(_shifted(form, bias, weights), act, _bias_name(op, form, weights), saves=1)
 
 
 def through_subtract(op: hlo.SubtractOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
@@ -89,7 +92,18 @@ def through_subtract(op: hlo.SubtractOp, place: int, form: Form, weights: Weight
     def act(pending: Pending) -> Pending:
         return dataclasses.replace(pending, shift=_plus(pending, bias.emit(), hlo.subtract))
 
-    return Step(Form(form.scale, union(form.shift, bias.dims)), act, saves=1)
+    return Step(_shifted(form, bias, weights), act, _bias_name(op, form, weights), saves=1)
+
+
+def _shifted(form: Form, bias: Compact, weights: Weights) -> Form:
+    numbers = weights.evaluate(bias.source)
+    distance = 0.0 if numbers is None else distances.of_shift(numbers)
+    return form.after(form.scale, union(form.shift, bias.dims), distance)
+
+
+def _bias_name(op: ir.OpView, form: Form, weights: Weights) -> str | None:
+    """Where a shift that meets another one goes: a map that scales goes on."""
+    return layer_name(op, weights, *op.operands) if form.scale is None else None
 
 
 def _through_sum(op: ir.OpView, place: int, form: Form) -> Step | NoMatch:
@@ -114,6 +128,8 @@ def through_convert(op: hlo.ConvertOp, place: int, form: Form, weights: Weights)
     """``convert(s*x + t) = s*convert(x) + t``, up to one rounding in the narrower type; floats only."""
     if not all(is_float(value) for value in (op.operand, op.result)):
         return NoMatch(f"a convert leaves the floats: {op.operand.type} to {op.result.type}")
+    if form.scale is not None and isinstance(tensor_type(op.result).element_type, ir.F16Type) and not form.is_half:
+        return NoMatch("float16 may not hold what it scales")
     widths = [ir.FloatType(tensor_type(value).element_type).width for value in (op.result, op.operand)]
     after = dataclasses.replace(form, passes_maxima=form.passes_maxima and widths[0] >= widths[1])
     return Step(after, lambda pending: each(op, lambda value: value, pending))
@@ -125,7 +141,7 @@ def through_batch_norm(op: hlo.BatchNormInferenceOp, place: int, form: Form, wei
     if place != 0 or not all(map(weights.is_weight, list(op.operands)[1:])):
         return NoMatch("a batch norm whose parameters depend on the model's inputs")
     if form.scale is None:
-        return _into_mean(op, form)
+        return _into_mean(op, form, weights)
 
     def act(pending: Pending) -> Pending:
         assert pending.scale is not None
@@ -138,10 +154,14 @@ def through_batch_norm(op: hlo.BatchNormInferenceOp, place: int, form: Form, wei
         shift = join(hlo.add, join(hlo.multiply, distance, factor), offset)
         return Pending(pending.value, join(hlo.multiply, pending.scale, factor), shift)
 
-    return Step(Form(form.scale | {axis}, union(form.shift, frozenset({axis}))), act, saves=2)
+    return Step(
+        form.after(form.scale | {axis}, union(form.shift, frozenset({axis})), distances.of_batch_norm(op, weights)),
+        act,
+        saves=2,
+    )
 
 
-def _into_mean(op: hlo.BatchNormInferenceOp, form: Form) -> Step | NoMatch:
+def _into_mean(op: hlo.BatchNormInferenceOp, form: Form, weights: Weights) -> Step | NoMatch:
     axis = op.feature_index.value
     if form.shift is None or not form.shift <= {axis}:
         return NoMatch("a batch norm along another dimension than the shift")
@@ -155,6 +175,6 @@ def _into_mean(op: hlo.BatchNormInferenceOp, form: Form) -> Step | NoMatch:
         mean = convert(hlo.subtract(wide, shift), tensor_type(op.mean).element_type)
         copy = op.operation.clone()
         copy.operands[0], copy.operands[3] = pending.value, mean
-        return Pending(copy.results[0], None, None)
+        return Pending(copy.results[0], None, None, taken=(mean,))
 
-    return Step(Form(None, None), act)
+    return Step(Form(None, None), act, layer_name(op, weights, op.mean, op.variance, op.scale, op.offset))

@@ -6,7 +6,7 @@ import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import along, convert, integers, reshape, shape_of, tensor_type
+from stablenorm.passes.building import along, convert, integers, reshape, shape_of, splat, tensor_type
 from stablenorm.passes.compact import (
     spread,
 )
@@ -41,9 +41,25 @@ def into_convolution(op: hlo.ConvolutionOp, place: int, form: Form, weights: Wei
         kernel = op.rhs if pending.scale is None else _scaled_kernel(op, pending.scale)
         value = op.operation.clone()
         value.operands[0], value.operands[1] = pending.value, kernel
-        return Pending(value.results[0], None, pending.shift and _convolved(op, pending.shift, is_uniform))
+        shift = pending.shift and _convolved(op, pending.shift, is_uniform)
+        summed = [dim for dim in range(len(shape_of(op.rhs))) if dim != numbers.kernel_output_feature_dimension]
+        return Pending(value.results[0], None, shift, taken=(kernel, *_bound(pending.shift, op.rhs, summed, weights)))
 
-    return Step(Form(None, None if form.shift is None else frozenset(after)), act, layer_name(op, weights, op.rhs))
+    return Step(
+        form.after(None, None if form.shift is None else frozenset(after)), act, layer_name(op, weights, op.rhs)
+    )
+
+
+def _bound(shift: ir.Value | None, weight: ir.Value, summed: list[int], weights: Weights) -> list[ir.Value]:
+    """What no element of ``L(t)`` exceeds: float16 must hold it. Other types hold what their factors are made of."""
+    if shift is None or not isinstance(tensor_type(weight).element_type, ir.F16Type):
+        return []
+    factors = [weights.evaluate(value) for value in (shift, weight)]
+    if any(each is None for each in factors):
+        return []
+    t, w = (np.abs(np.asarray(each, np.float64)) for each in factors)
+    largest = t.max(initial=0.0) * w.sum(axis=tuple(summed)).max(initial=0.0)
+    return [splat(float(largest), [], tensor_type(weight).element_type)]
 
 
 def _pads(op: hlo.ConvolutionOp) -> bool:
@@ -132,7 +148,9 @@ def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weig
         matrix = weight if pending.scale is None else _scaled_matrix(weight, pending.scale, shared)
         value = op.operation.clone()
         value.operands[side], value.operands[other] = pending.value, matrix
-        return Pending(value.results[0], None, pending.shift and dotted(pending.shift))
+        shift = pending.shift and dotted(pending.shift)
+        summed = list(shared.values())
+        return Pending(value.results[0], None, shift, taken=(matrix, *_bound(pending.shift, weight, summed, weights)))
 
     def dotted(shift: ir.Value) -> ir.Value:
         element_type = tensor_type(shift).element_type
@@ -145,7 +163,7 @@ def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weig
 
     constant = [d for d in free[side] if d not in (form.shift or ())]
     after = frozenset(position for position, (k, d) in enumerate(order) if k != side or d not in constant)
-    return Step(Form(None, None if form.shift is None else after), act, layer_name(op, weights, weight))
+    return Step(form.after(None, None if form.shift is None else after), act, layer_name(op, weights, weight))
 
 
 def _scaled_matrix(weight: ir.Value, scale: ir.Value, shared: dict[int, int]) -> ir.Value:

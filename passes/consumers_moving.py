@@ -108,7 +108,7 @@ def through_pad(op: hlo.PadOp, place: int, form: Form, weights: Weights) -> Step
         value.operands[0], value.operands[1] = pending.value, zero
         return Pending(value.results[0], pending.scale, border)
 
-    return Step(Form(form.scale, union(form.shift, padded)), act)
+    return Step(form.after(form.scale, union(form.shift, padded)), act)
 
 
 def through_concatenate(op: hlo.ConcatenateOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:

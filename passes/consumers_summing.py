@@ -70,7 +70,7 @@ def through_reduce_window(op: hlo.ReduceWindowOp, place: int, form: Form, weight
     def act(pending: Pending) -> Pending:
         return Pending(with_operand(op, 0, pending.value), pending.scale, pending.shift and summed(pending.shift))
 
-    return Step(Form(form.scale, None if form.shift is None else form.shift | windowed), act)
+    return Step(form.after(form.scale, None if form.shift is None else form.shift | windowed), act)
 
 
 def is_sum(op: hlo.ReduceOp | hlo.ReduceWindowOp) -> bool:

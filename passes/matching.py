@@ -10,6 +10,7 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import integers, product, shape_of
+from stablenorm.passes.dtypes import dtype_of
 from stablenorm.passes.weights import Weights
 
 
@@ -24,10 +25,13 @@ def defining_op(value: ir.Value) -> ir.OpView | None:
 
 
 def splat_number(value: ir.Value) -> float | None:
-    """The number that a floating-point constant repeats, broadcast or not; None where it is not one."""
+    """The number that a floating-point constant repeats, broadcast or converted; None where it is not one."""
     op = defining_op(value)
-    while isinstance(op, hlo.BroadcastInDimOp | hlo.ReshapeOp):
-        op = defining_op(op.operand)
+    if isinstance(op, hlo.BroadcastInDimOp | hlo.ReshapeOp):
+        return splat_number(op.operand)
+    if isinstance(op, hlo.ConvertOp):
+        number, dtype = splat_number(op.operand), dtype_of(op.result.type)
+        return None if number is None or dtype is None else float(np.array(number).astype(dtype))
     if not isinstance(op, hlo.ConstantOp) or not isinstance(op.attributes["value"], ir.DenseFPElementsAttr):
         return None
     elements = op.attributes["value"]

@@ -20,20 +20,35 @@ class Form:
     Attributes:
         scale, shift: along which dimensions they vary; None: no scale (it is 1), no shift (it is 0).
         passes_maxima: whether every scale is known to be positive, and shift / scale a number that x's type holds.
+        distance: how far from zero x lies, in deviations, where it is known to.
+        is_half: whether float16 holds x.
     """
 
     scale: Dims | None
     shift: Dims | None
     passes_maxima: bool = False
+    distance: float = 0.0
+    is_half: bool = False
+
+    def after(self, scale: Dims | None, shift: Dims | None, distance: float = 0.0) -> Form:
+        """The map with other factors, of which less is known."""
+        farthest = max(self.distance, distance)
+        return dataclasses.replace(self, scale=scale, shift=shift, passes_maxima=False, distance=farthest)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of the map."""
+        return self.scale is None and self.shift is None
 
 
 @dataclasses.dataclass(frozen=True)
 class Pending:
-    """The value that stands for ``scale * value + shift``, both compact or None."""
+    """The value that stands for ``scale * value + shift``, both compact or None; ``taken``: weights that took some."""
 
     value: ir.Value
     scale: ir.Value | None
     shift: ir.Value | None
+    taken: tuple[ir.Value, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.building import convert, tensor_type
 from stablenorm.passes.compact import apply
 from stablenorm.passes.consumers import CONSUMERS
+from stablenorm.passes.distances import largest_distance
 from stablenorm.passes.pending import FARTHEST, Form, Pending, Step
 from stablenorm.passes.readers import Reader, Readers
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 
-# An operation, and the value that is to replace its result.
-Replacement = tuple[ir.OpView, ir.Value]
+
+class Replacement(NamedTuple):
+    """The value that is to replace an operation's result, and the weights that took the map."""
+
+    op: ir.OpView
+    value: ir.Value
+    taken: tuple[ir.Value, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +92,14 @@ def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int
     step = rule(op, place, form, walk.weights)
     if isinstance(step, NoMatch):
         return step
+    if form.shift is not None and form.distance > largest_distance(op.results[0]):
+        return NoMatch("what it shifts is too far from zero, against its deviation, to be shifted after a sum")
     return _after(op, step, walk, steps)
 
 
 def _after(op: ir.OpView, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
     into = () if step.into is None else (step.into,)
-    has_map = (step.form.scale, step.form.shift) != (None, None)
+    has_map = not step.form.is_empty
     further = push(op.results[0], step.form, walk, steps + 1) if has_map else None
     if step.form.scale is not None and isinstance(further, NoMatch):
         return further
@@ -108,10 +118,14 @@ def _after(op: ir.OpView, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
 
 def _emitted(op: ir.OpView, step: Step, pending: Pending) -> Pending:
     with ir.InsertionPoint(op), op.location:
-        return step.act(pending)
+        after = step.act(pending)
+    return dataclasses.replace(after, taken=(*pending.taken, *after.taken))
 
 
 def _settled(op: ir.OpView, step: Step, pending: Pending) -> Replacement:
     after = _emitted(op, step, pending)
+    if after.shift is None:
+        return Replacement(op, after.value, after.taken)
     with ir.InsertionPoint(op), op.location:
-        return op, after.value if after.shift is None else apply(hlo.add, after.value, after.shift)
+        narrow = convert(after.shift, tensor_type(after.value).element_type)
+        return Replacement(op, apply(hlo.add, after.value, narrow), (*after.taken, narrow))

@@ -36,6 +36,7 @@ class Factor:
     Attributes:
         axis: the dimension along which it lies.
         numbers: what it is, where the weights' values are known.
+        block: where its map stands.
         steps: how many operations it has passed.
         shared: whether the rule that asks knows all readers of the value.
     """
@@ -44,6 +45,7 @@ class Factor:
     numbers: Array | None
     weights: Weights
     readers: Readers
+    block: ir.Block
     rules: Mapping[type[ir.OpView], Rule]
     steps: int = 0
     shared: bool = False
@@ -88,6 +90,8 @@ def plan(value: ir.Value, factor: Factor) -> Plan | NoMatch:
         return NoMatch("its input is an argument of the function: no linear operation comes before it")
     if not factor.shared and not factor.readers.single(value):
         return NoMatch(f"the result of {op.operation.name} has another consumer")
+    if op.operation.block != factor.block:
+        return NoMatch(f"{op.operation.name} before it stands in another region, a loop perhaps")
     rule = factor.rules.get(type(op))
     if rule is None:
         return NoMatch(f"its input comes from {op.operation.name}, which a per-channel scale cannot pass")
@@ -146,9 +150,8 @@ def _shift(scale: ir.Value, bias: ir.Value | None, mean: ir.Value | None, offset
     if mean is None:
         product = bias and join(hlo.multiply, bias, scale)
         return product if offset is None or product is None else join(hlo.add, offset, product)
-    distance = mean if bias is None else join(hlo.subtract, mean, bias)
-    assert offset is not None
-    return join(hlo.subtract, offset, join(hlo.multiply, distance, scale))
+    product = join(hlo.multiply, mean if bias is None else join(hlo.subtract, mean, bias), scale)
+    return hlo.negate(product) if offset is None else join(hlo.subtract, offset, product)
 
 
 def plus(value: ir.Value, shift: ir.Value, axis: int) -> ir.Value:

@@ -88,12 +88,13 @@ def test_the_report_tells_each_batch_norm(executable: compiler.Executable) -> No
     (kept,) = (row for row in report.rows if row.status == "kept")
     assert (kept.name, kept.into) == ("mean", "")
     assert "argument of the function" in kept.reason
-    assert set(json.loads(report.to_json())) == {"folded", "total", "rows"}
+    assert set(json.loads(report.to_json())) == {"folded", "total", "removed", "rows"}
     assert {frozenset(row) for row in json.loads(report.to_json())["rows"]} == {
-        frozenset({"name", "status", "into", "reason"})
+        frozenset({"name", "kind", "status", "into", "removed", "reason"})
     }
     assert compiler.Report.from_json(report.to_json()) == report
-    assert "1 of 2 batch norms folded" in str(report)
+    assert (report.removed, [row.removed for row in report.rows if row.status == "folded"]) == (1, [1])
+    assert "1 of 2 batch norms folded; elementwise operations less per call: 1" in str(report)
     assert kept.reason in str(report)
 
 

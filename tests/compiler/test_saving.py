@@ -53,7 +53,8 @@ def test_a_loaded_executable_is_the_saved_one(dtype: Any, tmp_path: Path) -> Non
     assert json.loads((place / "report.json").read_text()) == {
         "folded": 1,
         "total": 1,
-        "rows": [{"name": "mean", "status": "folded", "into": "w", "reason": ""}],
+        "removed": 1,
+        "rows": [{"name": "mean", "kind": "batch norm", "status": "folded", "into": "w", "removed": 1, "reason": ""}],
     }
     loaded.save(place)  # onto itself
     jax.tree.map(np.testing.assert_array_equal, compiler.load(place)(x), saved(x))

@@ -150,6 +150,7 @@ func.func @max_pool(
 // Maxima and a scale of both signs.
 // CHECK-LABEL: @max_pool_of_both_signs(
 // CHECK: stablehlo.batch_norm_inference
+// EXPLAIN-NEXT: {{.*}}fold-batch-norm: conv: folded: stablehlo.batch_norm_inference (elementwise operations less per call: 1)
 // EXPLAIN-NEXT: {{.*}}fold-batch-norm: {{.*}}: declined: an activation or a maximum before it lets only a positive scale pass, and it has negative ones
 func.func @max_pool_of_both_signs(
     %x: tensor<2x5x5x4xf32>,

@@ -11,7 +11,7 @@
 // CHECK: stablehlo.add
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
-// EXPLAIN: fold-batch-norm: residual: folded: conv, other
+// EXPLAIN: fold-batch-norm: residual: folded: conv, other (elementwise operations less per call: 2)
 func.func @residual(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
@@ -222,6 +222,7 @@ func.func @average_pool(
 // CHECK-NOT: stablehlo.multiply %{{.*}} : tensor<2x3x3x6xf32>
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: conv: folded: conv (elementwise operations less per call: 1)
 // EXPLAIN-NEXT: fold-batch-norm: scaled: folded: conv
 func.func @scaled(
     %x: tensor<2x5x5x4xf32>,

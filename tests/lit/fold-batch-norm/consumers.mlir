@@ -11,7 +11,7 @@
 // CHECK: stablehlo.add %[[C]]
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
-// EXPLAIN: fold-batch-norm: valid: folded: conv
+// EXPLAIN: fold-batch-norm: valid: folded: conv (elementwise operations less per call: 1)
 func.func @valid(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
@@ -165,7 +165,8 @@ func.func @flatten(
 // CHECK-LABEL: @global_average(
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
-// EXPLAIN-NEXT: fold-batch-norm: global_average: folded: dense
+// EXPLAIN-NEXT: fold-batch-norm: global_average: folded: dense (elementwise operations less per call: 2)
+// EXPLAIN-NEXT: fold-batch-norm: stablehlo.divide: folded: dense{{$}}
 func.func @global_average(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<4x3xf32> {stablenorm.weight = "dense/kernel"},
@@ -189,6 +190,7 @@ func.func @global_average(
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
 // EXPLAIN-NEXT: fold-batch-norm: two_consumers: folded: 
+// EXPLAIN-NEXT: fold-batch-norm: conv: folded: other, conv
 func.func @two_consumers(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},
