@@ -26,6 +26,7 @@ from stablenorm.passes.consumers_linear import into_convolution, into_dot_genera
 from stablenorm.passes.consumers_moving import (
     through_broadcast,
     through_concatenate,
+    through_gather,
     through_pad,
     through_reshape,
     through_reverse,
@@ -47,6 +48,7 @@ CONSUMERS: dict[type[ir.OpView], Callable[..., Step | NoMatch]] = {
     hlo.ReshapeOp: through_reshape,
     hlo.TransposeOp: through_transpose,
     hlo.BroadcastInDimOp: through_broadcast,
+    hlo.GatherOp: through_gather,
     hlo.SliceOp: through_slice,
     hlo.ReverseOp: through_reverse,
     hlo.PadOp: through_pad,

@@ -122,7 +122,7 @@ def _in_full(value: ir.Value) -> ir.Value:
 
 
 def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
-    """``dot(s*x + t, W) = dot(x, s*W) + dot(t, W)``, s along contracted or batching dimensions"""
+    """``dot(s*x + t, W) = dot(x, s*W) + dot(t, W)``, s along contracted or batching dimensions; else ``s*dot(x, W)``"""
     numbers = hlo.DotDimensionNumbers(op.dot_dimension_numbers)
     batching = [list(numbers.lhs_batching_dimensions), list(numbers.rhs_batching_dimensions)]
     contracting = [list(numbers.lhs_contracting_dimensions), list(numbers.rhs_contracting_dimensions)]
@@ -133,8 +133,9 @@ def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weig
     if not can_hold_a_scale(weight):
         return NoMatch(f"the weight of the dot_general is of a type that is too coarse to be scaled: {weight.type}")
     shared = dict(zip(batching[side] + contracting[side], batching[other] + contracting[other], strict=True))
-    if form.scale is not None and not form.scale <= set(shared):
-        return NoMatch("it scales along a dimension of the dot_general that its weight does not have")
+    takes = form.scale is not None and form.scale <= set(shared)
+    if form.scale is not None and not takes and form.scale & set(shared):
+        return NoMatch("it scales along dimensions of the dot_general that its weight has, and along others")
     rank = [len(shape_of(operand)) for operand in op.operands]
     free = [[d for d in range(rank[k]) if d not in batching[k] + contracting[k]] for k in (0, 1)]
     order = [(side, d) for d in batching[side]] + [(k, d) for k in (0, 1) for d in free[k]]
@@ -145,12 +146,16 @@ def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weig
         return spread_to, result
 
     def act(pending: Pending) -> Pending:
-        matrix = weight if pending.scale is None else _scaled_matrix(weight, pending.scale, shared)
+        matrix = _scaled_matrix(weight, pending.scale, shared) if takes and pending.scale is not None else weight
         value = op.operation.clone()
         value.operands[side], value.operands[other] = pending.value, matrix
         shift = pending.shift and dotted(pending.shift)
         summed = list(shared.values())
-        return Pending(value.results[0], None, shift, taken=(matrix, *_bound(pending.shift, weight, summed, weights)))
+        scale = None if takes or pending.scale is None else moved(pending.scale)
+        return Pending(value.results[0], scale, shift, taken=(matrix, *_bound(pending.shift, weight, summed, weights)))
+
+    def moved(scale: ir.Value) -> ir.Value:  # its dimensions keep their order
+        return reshape(scale, [shape_of(scale)[d] if k == side else 1 for k, d in order])
 
     def dotted(shift: ir.Value) -> ir.Value:
         element_type = tensor_type(shift).element_type
@@ -163,7 +168,9 @@ def into_dot_general(op: hlo.DotGeneralOp, place: int, form: Form, weights: Weig
 
     constant = [d for d in free[side] if d not in (form.shift or ())]
     after = frozenset(position for position, (k, d) in enumerate(order) if k != side or d not in constant)
-    return Step(form.after(None, None if form.shift is None else after), act, layer_name(op, weights, weight))
+    passed = None if takes or form.scale is None else frozenset(order.index((side, d)) for d in form.scale)
+    into = layer_name(op, weights, weight) if passed is None else None
+    return Step(form.after(passed, None if form.shift is None else after), act, into)
 
 
 def _scaled_matrix(weight: ir.Value, scale: ir.Value, shared: dict[int, int]) -> ir.Value:

@@ -7,7 +7,7 @@ import dataclasses
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import convert, integers, product, shape_of, tensor_type
+from stablenorm.passes.building import convert, integers, product, reshape, shape_of, tensor_type
 from stablenorm.passes.compact import (
     dims_after_reshape,
     filled,
@@ -15,7 +15,7 @@ from stablenorm.passes.compact import (
     spread,
 )
 from stablenorm.passes.copies import with_operand, written
-from stablenorm.passes.matching import splat_number
+from stablenorm.passes.matching import gathered_whole, splat_number
 from stablenorm.passes.pending import Form, Part, Pending, Step, dims_of, each, union
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
@@ -52,6 +52,21 @@ def through_broadcast(op: hlo.BroadcastInDimOp, place: int, form: Form, weights:
         target = [sizes.get(dim, 1) for dim in range(rank)]
         type_ = ir.RankedTensorType.get(target, tensor_type(value).element_type)
         return hlo.broadcast_in_dim(type_, value, places)
+
+    return Step(
+        dims_of(form, lambda dims: frozenset(places[dim] for dim in dims)), lambda pending: each(op, part, pending)
+    )
+
+
+def through_gather(op: hlo.GatherOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
+    """A gather of whole channels, as a resizing makes, moves their dimension."""
+    places, rank = gathered_whole(op), len(shape_of(op.result))
+    if place != 0 or not all(dims is None or dims <= set(places) for dims in (form.scale, form.shift)):
+        return NoMatch("a gather takes a part of a dimension along which it varies")
+
+    def part(value: ir.Value) -> ir.Value:
+        sizes = {places[dim]: size for dim, size in enumerate(shape_of(value)) if size != 1}
+        return reshape(value, [sizes.get(dim, 1) for dim in range(rank)])
 
     return Step(
         dims_of(form, lambda dims: frozenset(places[dim] for dim in dims)), lambda pending: each(op, part, pending)

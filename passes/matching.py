@@ -91,3 +91,12 @@ def reducer(op: ir.OpView) -> str | None:
     """The one operation of a reduction's body; None where there are more."""
     body = [each.operation.name for block in op.regions[0] for each in block.operations]
     return body[0] if len(body) == 2 else None
+
+
+def gathered_whole(op: hlo.GatherOp) -> dict[int, int]:
+    """The dimensions of a gather's operand that it takes whole, and where they are in its result."""
+    numbers, sizes = hlo.GatherDimensionNumbers(op.dimension_numbers), integers(op, "slice_sizes")
+    dropped = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    kept = [dim for dim in range(len(sizes)) if dim not in dropped]
+    places = dict(zip(kept, numbers.offset_dims, strict=True))
+    return {dim: place for dim, place in places.items() if sizes[dim] == shape_of(op.operand)[dim]}

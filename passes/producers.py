@@ -16,6 +16,7 @@ from stablenorm.passes.producers_linear import into_batch_norm, into_convolution
 from stablenorm.passes.producers_moving import (
     through_broadcast,
     through_concatenate,
+    through_gather,
     through_pad,
     through_reshape,
     through_reverse,
@@ -44,6 +45,7 @@ PRODUCERS: dict[type[ir.OpView], Rule] = {
     hlo.ReshapeOp: through_reshape,
     hlo.TransposeOp: through_transpose,
     hlo.BroadcastInDimOp: through_broadcast,
+    hlo.GatherOp: through_gather,
     hlo.SliceOp: through_slice,
     hlo.ReverseOp: through_reverse,
     hlo.ConvertOp: through_convert,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
@@ -11,7 +13,7 @@ from stablenorm.passes.copies import with_operand, with_operands
 from stablenorm.passes.matching import layer_name
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.scaled_weights import can_hold_a_scale, scaled_weight
-from stablenorm.passes.scaling import Factor, Plan, Scaled
+from stablenorm.passes.scaling import Factor, Plan, Scaled, carried, plan
 
 
 def into_convolution(op: hlo.ConvolutionOp, factor: Factor) -> Plan | NoMatch:
@@ -36,26 +38,28 @@ def into_convolution(op: hlo.ConvolutionOp, factor: Factor) -> Plan | NoMatch:
 
 
 def into_dot_general(op: hlo.DotGeneralOp, factor: Factor) -> Plan | NoMatch:
-    """``s * dot(x, W) = dot(x, s * W)``, s along a free or a batching dimension of W, on either side."""
+    """``s * dot(x, W) = dot(x, s * W)``, s along a free or a batching dimension of W; along one of x, ``dot(s*x, W)``."""
     weights = factor.weights
     side = next((side for side, operand in ((1, op.rhs), (0, op.lhs)) if weights.is_weight(operand)), None)
     if side is None:
         return NoMatch("neither operand of the dot_general is a weight")
-    origins = _origins(op, side)
-    if factor.axis not in origins:
-        return NoMatch("it normalizes along a dimension of the dot_general that its weight does not have")
+    places = origins(op, side)
+    if factor.axis not in places:  # so the other side has it
+        axis = origins(op, 1 - side)[factor.axis]
+        inner = plan(op.operands[1 - side], dataclasses.replace(factor, axis=axis))
+        return carried(op, inner, axis, factor, place=1 - side)
     weight = op.operands[side]
     if not can_hold_a_scale(weight):
         return NoMatch(f"the weight of the dot_general is of a type that is too coarse to be scaled: {weight.type}")
 
     def act(scale: ir.Value) -> Scaled:
-        scaled = scaled_weight(weight, scale, origins[factor.axis])
+        scaled = scaled_weight(weight, scale, places[factor.axis])
         return Scaled(with_operand(op, side, scaled), None, (scaled,))
 
     return Plan((layer_name(op, weights, weight),), act)
 
 
-def _origins(op: hlo.DotGeneralOp, side: int) -> dict[int, int]:
+def origins(op: hlo.DotGeneralOp, side: int) -> dict[int, int]:
     """The dimensions of a dot_general's result that one operand has, and where they are in it."""
     numbers = hlo.DotDimensionNumbers(op.dot_dimension_numbers)
     batching = [list(numbers.lhs_batching_dimensions), list(numbers.rhs_batching_dimensions)]

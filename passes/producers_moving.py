@@ -11,7 +11,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import integers, shape_of, splat, tensor_type
 from stablenorm.passes.compact import filled, spread
-from stablenorm.passes.matching import axis_before_reshape
+from stablenorm.passes.matching import axis_before_reshape, gathered_whole
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.scaling import Factor, Plan, Scaled, carried, plan
 
@@ -108,6 +108,12 @@ def through_reverse(op: hlo.ReverseOp, factor: Factor) -> Plan | NoMatch:
     if factor.axis in integers(op, "dimensions"):
         return NoMatch("the channels are reversed before it")
     return _moved(op, factor.axis, factor)
+
+
+def through_gather(op: hlo.GatherOp, factor: Factor) -> Plan | NoMatch:
+    """A gather of whole channels, as a resizing makes, moves their dimension."""
+    axes = [dim for dim, place in gathered_whole(op).items() if place == factor.axis]
+    return _moved(op, axes[0], factor) if axes else NoMatch("a gather before it takes a part of the channels")
 
 
 def _moved(op: ir.OpView, axis: int, factor: Factor) -> Plan | NoMatch:

@@ -100,13 +100,13 @@ def plan(value: ir.Value, factor: Factor) -> Plan | NoMatch:
     return rule(op, dataclasses.replace(factor, steps=factor.steps + 1, shared=False))
 
 
-def carried(op: ir.OpView, inner: Plan | NoMatch, axis: int, factor: Factor) -> Plan | NoMatch:
+def carried(op: ir.OpView, inner: Plan | NoMatch, axis: int, factor: Factor, place: int = 0) -> Plan | NoMatch:
     """``s * L(f + b) = L(s * f) + s * L(b)``, L an operation on f alone along whose dimension ``axis`` s lies."""
     if isinstance(inner, NoMatch):
         return inner
-    step = CONSUMERS[type(op)](op, 0, Form(None, inner.bias), factor.weights) if inner.bias is not None else None
+    step = CONSUMERS[type(op)](op, place, Form(None, inner.bias), factor.weights) if inner.bias is not None else None
     if step is None or isinstance(step, NoMatch):
-        return adding_first(inner, axis, lambda value, scale: with_operand(op, 0, value))
+        return adding_first(inner, axis, lambda value, scale: with_operand(op, place, value))
     passed = step
 
     def act(scale: ir.Value) -> Scaled:
