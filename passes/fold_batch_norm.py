@@ -18,8 +18,9 @@ After::
 
 A map is a batch norm, or a multiplication or division with weights along channels, or an addition of them. The scale
 goes up into every linear operation that it comes from, or down into every one that reads it, whichever leaves fewer
-elementwise operations on activations per call: a batch norm counts two, a multiplication and an addition one each. What
-would not leave fewer than there were stays. So every rewrite lowers that count, and the pass ends.
+elementwise operations on activations per call, up where both leave as many: a batch norm counts two, a multiplication
+and an addition one each. What would not leave fewer than there were stays. So every rewrite lowers that count, and the
+pass ends.
 
 The arithmetic on weights is done in float32 at least. What stays says why.
 """
@@ -109,7 +110,7 @@ class _Fold:
         if scale is not None and numbers is not None and not np.isfinite(numbers).all():
             return NoMatch(f"a folded weight would not be finite in {tensor_type(scale).element_type}")
         up, down = self._up(found, numbers), self._down(found)
-        if isinstance(up, Plan) and (isinstance(down, NoMatch) or _saved(up, found) >= down.saves + found.costs):
+        if isinstance(up, Plan) and (isinstance(down, NoMatch) or _saved(up, found) >= _saved_down(down, found)):
             declined = self._act_up(found, up)
             if declined is None or isinstance(down, NoMatch):
                 return declined
@@ -220,6 +221,16 @@ class _Fold:
 def _saved(up: Plan, found: Affine) -> int:
     """The elementwise operations that a way up saves: the map's own and the biases', less the shift at the end."""
     return found.costs + up.saves - (up.bias is not None or found.shift_dims is not None)
+
+
+def _saved_down(down: Push, found: Affine) -> int:
+    """The same of a way down, but for the other scales that it takes along: they find that way without this one."""
+    others = sum(2 if isinstance(op, hlo.BatchNormInferenceOp) else 1 for op in down.passed if not _is_shift(op))
+    return found.costs + down.saves - others
+
+
+def _is_shift(op: ir.OpView) -> bool:
+    return isinstance(op, hlo.AddOp | hlo.SubtractOp)
 
 
 def _shifted(value: ir.Value, shift: ir.Value, axis: int) -> ir.Value:
