@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,15 +44,12 @@ class Graph:
     lines: list[str] = dataclasses.field(default_factory=list)
     weights: dict[str, str] = dataclasses.field(default_factory=dict)
     values: list[Value] = dataclasses.field(default_factory=list)
-    reads: set[str] = dataclasses.field(default_factory=set)
     kernels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     met: set[str] = dataclasses.field(default_factory=set)
 
     def pick(self) -> Value:
         """Mostly the newest value, so that graphs are deep; at times an older one, which then has several readers."""
-        value = self.values[-1] if self.rng.random() < 0.85 else self.rng.choice(self.values)
-        self.reads.add(value.name)
-        return value
+        return self.values[-1] if self.rng.random() < 0.85 else self.rng.choice(self.values)
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
@@ -104,7 +102,8 @@ class Graph:
 
 def text_of(graph: Graph) -> str:
     """The function that returns what nothing reads."""
-    results = [value for value in graph.values if value.name not in graph.reads] or [graph.values[-1]]
+    read = {name for line in graph.lines for name in re.findall(r"%\w+", line.split(" = ", 1)[1])}
+    results = [value for value in graph.values if value.name not in read]
     names, types = (", ".join(each) for each in zip(*((value.name, value.type) for value in results), strict=True))
     arguments = ", ".join([f"%x: {graph.values[0].type}", *graph.weights.values()])
     body = "\n".join(graph.lines)

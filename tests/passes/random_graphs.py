@@ -298,7 +298,6 @@ def join(graph: Graph) -> None:
     x = graph.pick()
     partners = [value for value in graph.values if (value.shape, value.element) == (x.shape, x.element)]
     y, kind = graph.rng.choice(partners), graph.rng.choice(["add", "add", "add", "subtract", "multiply"])
-    graph.reads.add(y.name)
     graph.emit(f"{kind} of two", f"stablehlo.{kind} {x.name}, {y.name} : {x.type}", x)
 
 
@@ -314,7 +313,6 @@ def concatenate(graph: Graph) -> None:
     shape = [sum(part.shape[dim] for part in parts) if d == dim else n for d, n in enumerate(x.shape)]
     if math.prod(shape) > MOST:
         return
-    graph.reads |= {part.name for part in parts}
     names, types = (", ".join(each) for each in zip(*((part.name, part.type) for part in parts), strict=True))
     kind = "concatenate" if dim == x.axis else "concatenate along space"
     graph.emit(kind, f"stablehlo.concatenate {names}, dim = {dim} : ({types}) -> {tensor(shape, x.element)}", x, shape)
