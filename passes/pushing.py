@@ -104,7 +104,7 @@ def _after(op: ir.OpView, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
     if step.form.scale is not None and isinstance(further, NoMatch):
         return further
     costs = 1 if has_map else 0
-    takes_along = (op,) if step.saves > 0 else ()
+    takes_along = (op,) if step.saves > 0 and step.form.scale is not None else ()  # a bias that it meets stays
     if isinstance(further, Push) and (step.form.scale is not None or further.saves > -costs):
         onward = further
 

@@ -190,7 +190,6 @@ func.func @global_average(
 // CHECK-NOT: batch_norm_inference
 // CHECK: return
 // EXPLAIN-NEXT: fold-batch-norm: two_consumers: folded: 
-// EXPLAIN-NEXT: fold-batch-norm: conv: folded: other, conv
 func.func @two_consumers(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},

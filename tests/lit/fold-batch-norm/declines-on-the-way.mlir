@@ -27,7 +27,7 @@ func.func @not_the_features(
 // A batch norm along the batch.
 // CHECK-LABEL: @not_a_dimension_of_the_weight(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: not_a_dimension_of_the_weight: declined: it normalizes along a dimension of the dot_general that its weight does not have
+// EXPLAIN-NEXT: fold-batch-norm: not_a_dimension_of_the_weight: declined: its input is an argument of the function: no linear operation comes before it
 func.func @not_a_dimension_of_the_weight(
     %x: tensor<4x3xf32>,
     %w: tensor<3x2xf32> {stablenorm.weight = "dense/kernel"},
