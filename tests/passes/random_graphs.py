@@ -99,20 +99,20 @@ def convolution(graph: Graph) -> None:
 
 
 def dense(graph: Graph) -> None:
+    """A matrix along the features, or along another dimension, as where images are resized."""
     x, outputs = graph.pick(), graph.rng.randint(1, 5)
-    rest = [x.shape[dim] for dim in x.others]
-    if graph.chance(0.3):  # the weight on the left
-        shape = (outputs, x.shape[x.axis])
-        y, w = (outputs, *rest), graph.weight(shape, x.element, "kernel")
-        operands, dims = f"{w}, {x.name}", f"[1] x [{x.axis}]"
-        types, axis, kind = f"({tensor(shape, x.element)}, {x.type})", 0, "weight on the left"
-    else:
-        shape = (x.shape[x.axis], outputs)
-        y, w = (*rest, outputs), graph.weight(shape, x.element, "kernel")
-        operands, dims = f"{x.name}, {w}", f"[{x.axis}] x [0]"
-        types, axis, kind = f"({x.type}, {tensor(shape, x.element)})", len(rest), "weight on the right"
-    text = f"stablehlo.dot_general {operands}, contracting_dims = {dims} : {types} -> {tensor(y, x.element)}"
-    graph.emit(kind, text, x, y, axis)
+    dim = graph.rng.choice(x.others) if x.others and graph.chance(0.15) else x.axis
+    rest = [k for k in range(len(x.shape)) if k != dim]
+    is_left = graph.chance(0.3)
+    shape = (outputs, x.shape[dim]) if is_left else (x.shape[dim], outputs)
+    sizes, w = [x.shape[k] for k in rest], graph.weight(shape, x.element, "kernel")
+    y, places = ((outputs, *sizes), [dim, *rest]) if is_left else ((*sizes, outputs), [*rest, dim])
+    operands, dims = (f"{w}, {x.name}", f"[1] x [{dim}]") if is_left else (f"{x.name}, {w}", f"[{dim}] x [0]")
+    types = [tensor(shape, x.element), x.type] if is_left else [x.type, tensor(shape, x.element)]
+    kind = f"weight on the {'left' if is_left else 'right'}" if dim == x.axis else "matrix along another dimension"
+    text = f"({', '.join(types)}) -> {tensor(y, x.element)}"
+    text = f"stablehlo.dot_general {operands}, contracting_dims = {dims} : {text}"
+    graph.emit(kind, text, x, y, places.index(x.axis))
 
 
 def batched_dense(graph: Graph) -> None:
@@ -271,6 +271,25 @@ def slice_(graph: Graph) -> None:
     )
 
 
+def gather(graph: Graph) -> None:
+    """Some places of a dimension, again and again, as where images are resized."""
+    x = graph.pick()
+    dim = graph.rng.randrange(len(x.shape))
+    places = [graph.rng.randrange(x.shape[dim]) for _ in range(graph.rng.randint(1, 5))]
+    indices = graph.line(f"stablehlo.constant dense<{places}> : tensor<{len(places)}xi32>")
+    shape = [len(places) if d == dim else n for d, n in enumerate(x.shape)]
+    slices = ", ".join(str(1 if d == dim else n) for d, n in enumerate(x.shape))
+    others = [d for d in range(len(x.shape)) if d != dim]
+    graph.emit(
+        "gather of channels" if dim == x.axis else "gather",
+        f'"stablehlo.gather"({x.name}, {indices}) <{{dimension_numbers = #stablehlo.gather<offset_dims = {others}, '
+        f"collapsed_slice_dims = [{dim}], start_index_map = [{dim}], index_vector_dim = 1>, "
+        f"slice_sizes = array<i64: {slices}>}}> : ({x.type}, tensor<{len(places)}xi32>) -> {tensor(shape, x.element)}",
+        x,
+        shape,
+    )
+
+
 def broadcast(graph: Graph) -> None:
     """A new dimension, or one of size 1 grows."""
     x = graph.pick()
@@ -326,7 +345,7 @@ KINDS: list[Callable[[Graph], None]] = [
     *[activation] * 3,
     *[join] * 3,
     *[concatenate, pad, pool, slice_, transpose, reshape] * 2,
-    *[batched_dense, mean, reverse, broadcast, convert],
+    *[batched_dense, mean, reverse, broadcast, convert, gather],
 ]
 
 

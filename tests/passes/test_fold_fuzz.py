@@ -27,7 +27,7 @@ COUNT = int(os.environ.get("STABLENORM_FUZZ", "150"))
 TOLERANCES = {"f64": 1e-12, "f32": 3e-5}
 COMPILED = 8  # one graph in so many goes through XLA, which takes a hundred times as long as the interpreter
 NOT_INTERPRETED = re.compile(r"\]->\[[^b]")  # it ends the process on a convolution whose batch is not first
-KINDS = 49  # of operations that random graphs have: each is met
+KINDS = 52  # of operations that random graphs have: each is met
 ELEMENTWISE = {"add": 1, "subtract": 1, "multiply": 1, "divide": 1, "batch_norm_inference": 2}
 
 
