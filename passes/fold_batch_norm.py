@@ -22,6 +22,14 @@ elementwise operations on activations per call, up where both leave as many: a b
 and an addition one each. What would not leave fewer than there were stays. So every rewrite lowers that count, and the
 pass ends.
 
+In a training step of frozen batch norms the same scale multiplies a gradient on its way back. With the option
+``training`` it goes on into both convolutions that read it, of which one computes the gradient of the weight::
+
+    conv(s * g, W) = conv(g, s * W),    conv(x, s * g) = s * conv(x, g)
+
+One multiplication is left on the weight's gradient, where that has fewer than half of the elements of g. Such a graph
+has weights that change: what it computes of them, ``s * W``, it computes in every step.
+
 The arithmetic on weights is done in float32 at least. What stays says why.
 """
 
@@ -37,8 +45,10 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.affine import Affine, affine
 from stablenorm.passes.base import Array, Pass, PassContext
-from stablenorm.passes.building import convert, is_float, shape_of, tensor_type
+from stablenorm.passes.building import convert, is_float, product, shape_of, tensor_type
 from stablenorm.passes.compact import join, vector_along
+from stablenorm.passes.consumers import CONSUMERS
+from stablenorm.passes.consumers_gradients import TRAINING_CONSUMERS
 from stablenorm.passes.copies import with_operand
 from stablenorm.passes.fates import Fate, Fates
 from stablenorm.passes.map_numbers import emitted, form_of
@@ -54,14 +64,20 @@ from stablenorm.passes.weights import Weights
 
 @dataclasses.dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Folds ``stablehlo.batch_norm_inference``, and other per-channel maps, into convolutions and dot_generals."""
+    """Folds ``stablehlo.batch_norm_inference``, and other per-channel maps, into convolutions and dot_generals.
+
+    Attributes:
+        training: whether the scales of gradients go on to the gradients of weights.
+    """
 
     name: ClassVar[str] = "fold-batch-norm"
+
+    training: bool = False
 
     def run(self, module: ir.Module, context: PassContext) -> None:
         with module.context, ir.Location.unknown():
             for function in functions(module):
-                fold, maps = _Fold(Weights(function, context.weights)), operations(function)
+                fold, maps = _Fold(Weights(function, context.weights), self.training), operations(function)
                 for op in maps:
                     fold.scaling(op)
                 for op in reversed(operations(function)):
@@ -79,6 +95,7 @@ class _Fold:
     """
 
     weights: Weights
+    training: bool
     readers: Readers = dataclasses.field(default_factory=Readers)
     fates: Fates = dataclasses.field(default_factory=Fates)
     copies: dict[ir.Value, ir.OpView] = dataclasses.field(default_factory=dict)
@@ -154,8 +171,13 @@ class _Fold:
         return declined
 
     def _down(self, found: Affine) -> Push | NoMatch:
-        walk = Walk(self.weights, self.readers, set())
+        rules = TRAINING_CONSUMERS if self.training else CONSUMERS
+        walk = Walk(self.weights, self.readers, rules, may_stay=self.training)
         down = push(found.op.results[0], form_of(found, self.weights), walk)
+        if isinstance(down, Push) and 2 * down.scaled >= max(1, product(shape_of(found.operand))):
+            return NoMatch(
+                "what would be multiplied instead, the gradients of weights, has at least half of its elements"
+            )
         if isinstance(down, Push) and down.saves + found.costs <= 0:
             return NoMatch("it would leave as much elementwise work as there is")
         return down

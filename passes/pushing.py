@@ -2,20 +2,23 @@
 
 `push` follows the map through `CONSUMERS` along every reader, until the scale is in weights. A shift that is left ends
 where it meets another one, or costs one addition where it stops. Nothing is emitted while a way is looked for.
+
+In a training step a scale may also stay behind an operation that makes its tensor smaller, the gradient of a weight:
+one multiplication there counts as none, where all that stay so have fewer than half of the elements of the tensor that
+the map multiplies. The other half is for the weight of the convolution behind, which takes the scale in every step.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import convert, tensor_type
+from stablenorm.passes.building import convert, product, shape_of, tensor_type
 from stablenorm.passes.compact import apply
-from stablenorm.passes.consumers import CONSUMERS
 from stablenorm.passes.distances import largest_distance
 from stablenorm.passes.pending import FARTHEST, Form, Pending, Step
 from stablenorm.passes.readers import Reader, Readers
@@ -40,21 +43,31 @@ class Push:
         saves: elementwise operations that go on the way, less those that come.
         passed: the other maps that it took along.
         act: emits, and says what replaces what; nothing is replaced yet.
+        scaled: the elements of the results behind which the scale stays.
     """
 
     into: tuple[str, ...]
     saves: int
     passed: tuple[ir.OpView, ...]
     act: Callable[[Pending], list[Replacement]]
+    scaled: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """What a search knows; ``seen`` holds the results of operations that it has met: each takes the map once."""
+    """What a search knows.
+
+    Attributes:
+        rules: what a map becomes behind each operation.
+        may_stay: whether a scale may stay behind an operation that makes its tensor smaller.
+        seen: the results of operations that it has met: each takes the map once.
+    """
 
     weights: Weights
     readers: Readers
-    seen: set[ir.Value]
+    rules: Mapping[type[ir.OpView], Callable[..., Step | NoMatch]]
+    may_stay: bool = False
+    seen: set[ir.Value] = dataclasses.field(default_factory=set)
 
 
 def push(value: ir.Value, form: Form, walk: Walk, steps: int = 0) -> Push | NoMatch:
@@ -76,12 +89,12 @@ def push(value: ir.Value, form: Form, walk: Walk, steps: int = 0) -> Push | NoMa
 
     into = tuple(dict.fromkeys(name for way in ways for name in way.into))
     passed = tuple(op for way in ways for op in way.passed)
-    return Push(into, sum(way.saves for way in ways), passed, act)
+    return Push(into, sum(way.saves for way in ways), passed, act, sum(way.scaled for way in ways))
 
 
 def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int) -> Push | NoMatch:
     op, place = reader
-    rule = CONSUMERS.get(type(op))
+    rule = walk.rules.get(type(op))
     if rule is None:
         return NoMatch(f"{op.operation.name} reads it, which a per-channel map cannot pass")
     if op.results[0] in walk.seen:
@@ -94,15 +107,15 @@ def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int
         return step
     if form.shift is not None and form.distance > largest_distance(op.results[0]):
         return NoMatch("what it shifts is too far from zero, against its deviation, to be shifted after a sum")
-    return _after(op, step, walk, steps)
+    return _after(op, place, step, walk, steps)
 
 
-def _after(op: ir.OpView, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
+def _after(op: ir.OpView, place: int, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
     into = () if step.into is None else (step.into,)
     has_map = not step.form.is_empty
     further = push(op.results[0], step.form, walk, steps + 1) if has_map else None
     if step.form.scale is not None and isinstance(further, NoMatch):
-        return further
+        return _staying(op, place, step, further) if walk.may_stay else further
     costs = 1 if has_map else 0
     takes_along = (op,) if step.saves > 0 and step.form.scale is not None else ()  # a bias that it meets stays
     if isinstance(further, Push) and (step.form.scale is not None or further.saves > -costs):
@@ -112,8 +125,23 @@ def _after(op: ir.OpView, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
             return onward.act(_emitted(op, step, pending))
 
         names = tuple(dict.fromkeys(into + onward.into))
-        return Push(names, step.saves + onward.saves, takes_along + onward.passed, act)
+        return Push(names, step.saves + onward.saves, takes_along + onward.passed, act, onward.scaled)
     return Push(into, step.saves - costs, takes_along, lambda pending: [_settled(op, step, pending)])
+
+
+def _staying(op: ir.OpView, place: int, step: Step, declined: NoMatch) -> Push | NoMatch:
+    """The scale stays behind ``op``, if that makes its tensor smaller."""
+    before, after = shape_of(op.operands[place]), shape_of(op.results[0])
+    if step.form.shift is not None or min(*before, *after, 0) < 0:
+        return declined
+    if 2 * product(after) >= product(before):
+        return NoMatch(
+            f"{declined.reason}; nor can it stay behind {op.operation.name}, whose result is not smaller by half"
+        )
+    if isinstance(tensor_type(op.results[0]).element_type, ir.F16Type):
+        return NoMatch("float16 may not hold a sum that is scaled only afterwards")
+    into = () if step.into is None else (step.into,)
+    return Push(into, step.saves, (), lambda pending: [_settled(op, step, pending)], product(after))
 
 
 def _emitted(op: ir.OpView, step: Step, pending: Pending) -> Pending:
@@ -124,6 +152,9 @@ def _emitted(op: ir.OpView, step: Step, pending: Pending) -> Pending:
 
 def _settled(op: ir.OpView, step: Step, pending: Pending) -> Replacement:
     after = _emitted(op, step, pending)
+    if after.scale is not None:  # in a training step, and no shift with it
+        with ir.InsertionPoint(op), op.location:
+            return Replacement(op, apply(hlo.multiply, after.value, after.scale), after.taken)
     if after.shift is None:
         return Replacement(op, after.value, after.taken)
     with ir.InsertionPoint(op), op.location:
