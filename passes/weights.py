@@ -61,6 +61,7 @@ class Weights:
         self.arguments: dict[ir.Value, str] = {value: name for value, name in names if name is not None}
         self._values = values
         self._is_weight: dict[ir.Value, bool] = {}
+        self._names: dict[ir.Value, list[str]] = {}
         self._numbers: dict[ir.Value, Array] = {}  # of small values: a chain of folds would compute them ever again
 
     def is_weight(self, value: ir.Value) -> bool:
@@ -90,7 +91,10 @@ class Weights:
 
     def names(self, value: ir.Value) -> list[str]:
         """The names of the weight arguments that a weight value is computed from, first met first."""
-        return [self.arguments[source] for source in self._expression(value) if source in self.arguments]
+        if value not in self._names:
+            expression = self._expression(value)
+            self._names[value] = [self.arguments[source] for source in expression if source in self.arguments]
+        return self._names[value]
 
     def evaluate(self, value: ir.Value) -> Array | None:
         """The numbers in a weight value, or None where a weight's value, or an operation's meaning, is not known."""
