@@ -44,21 +44,19 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.affine import Affine, affine
-from stablenorm.passes.base import Array, Pass, PassContext
-from stablenorm.passes.building import convert, is_float, product, shape_of, tensor_type
+from stablenorm.passes.base import Pass, PassContext
+from stablenorm.passes.building import convert, is_float, shape_of, tensor_type
 from stablenorm.passes.compact import join, vector_along
-from stablenorm.passes.consumers import CONSUMERS
-from stablenorm.passes.consumers_gradients import TRAINING_CONSUMERS
 from stablenorm.passes.copies import with_operand
 from stablenorm.passes.fates import Fate, Fates
-from stablenorm.passes.map_numbers import emitted, form_of
+from stablenorm.passes.map_numbers import emitted
 from stablenorm.passes.matching import defining_op
 from stablenorm.passes.pending import Pending
-from stablenorm.passes.producers import PRODUCERS
-from stablenorm.passes.pushing import Push, Walk, push
+from stablenorm.passes.pushing import Push
 from stablenorm.passes.readers import Readers
 from stablenorm.passes.rewriting import NoMatch, functions, operations, sweep
-from stablenorm.passes.scaling import Factor, Plan, plan, plus, shift_along
+from stablenorm.passes.scaling import Plan, plus, shift_along
+from stablenorm.passes.ways import Ways, saved_down, saved_up
 from stablenorm.passes.weights import Weights
 
 
@@ -77,12 +75,13 @@ class FoldBatchNorm(Pass):
     def run(self, module: ir.Module, context: PassContext) -> None:
         with module.context, ir.Location.unknown():
             for function in functions(module):
-                fold, maps = _Fold(Weights(function, context.weights), self.training), operations(function)
+                weights, readers, maps = Weights(function, context.weights), Readers(), operations(function)
+                fold = _Fold(weights, readers, Ways(weights, readers, self.training))
                 for op in maps:
                     fold.scaling(op)
                 for op in reversed(operations(function)):
                     fold.shifting(op)
-                context.remarks.extend(fold.fates.remarks(maps, fold.weights))
+                context.remarks.extend(fold.fates.remarks(maps, weights))
         sweep(module)
 
 
@@ -95,8 +94,8 @@ class _Fold:
     """
 
     weights: Weights
-    training: bool
-    readers: Readers = dataclasses.field(default_factory=Readers)
+    readers: Readers
+    ways: Ways
     fates: Fates = dataclasses.field(default_factory=Fates)
     copies: dict[ir.Value, ir.OpView] = dataclasses.field(default_factory=dict)
 
@@ -114,7 +113,7 @@ class _Fold:
         if not isinstance(op, hlo.AddOp | hlo.SubtractOp) or not self._is_live(op):
             return
         found = affine(op, self.weights, self.readers)
-        down = found and self._down(found)
+        down = found and self.ways.down(found)
         if found is not None and isinstance(down, Push):
             self._act_down(found, down)
 
@@ -123,11 +122,11 @@ class _Fold:
         if isinstance(found, NoMatch):
             return found
         scale = emitted(found, found.scale)
-        numbers = None if scale is None else self.weights.evaluate(scale)
-        if scale is not None and numbers is not None and not np.isfinite(numbers).all():
-            return NoMatch(f"a folded weight would not be finite in {tensor_type(scale).element_type}")
-        up, down = self._up(found, numbers), self._down(found)
-        if isinstance(up, Plan) and (isinstance(down, NoMatch) or _saved(up, found) >= _saved_down(down, found)):
+        unfit = self._not_finite([] if scale is None else [scale], "weight")
+        if unfit is not None:
+            return unfit
+        up, down = self.ways.up(found), self.ways.down(found)
+        if isinstance(up, Plan) and (isinstance(down, NoMatch) or saved_up(up, found) >= saved_down(down, found)):
             declined = self._act_up(found, up)
             if declined is None or isinstance(down, NoMatch):
                 return declined
@@ -151,37 +150,6 @@ class _Fold:
     def _is_live(self, op: ir.OpView) -> bool:
         return bool(self.readers.of(op.results[0]))
 
-    def _up(self, found: Affine, numbers: Array | None) -> Plan | NoMatch:
-        declined: Plan | NoMatch = NoMatch("it scales along several dimensions")
-        rank = len(shape_of(found.operand))
-        axes: Iterable[int] = found.dims if found.dims else reversed(range(rank))
-        if len(found.dims) > 1:
-            return declined
-        for axis in axes:
-            size = shape_of(found.operand)[axis]
-            if size < 0:
-                continue
-            flat = None if numbers is None else np.broadcast_to(numbers.reshape(-1), (size,))
-            block = found.op.operation.block
-            declined = plan(found.operand, Factor(axis, flat, self.weights, self.readers, block, PRODUCERS))
-            if isinstance(declined, Plan) and _saved(declined, found) > 0:
-                return dataclasses.replace(declined, axis=axis)
-        if isinstance(declined, Plan):
-            return NoMatch("it would leave as much elementwise work as there is")
-        return declined
-
-    def _down(self, found: Affine) -> Push | NoMatch:
-        rules = TRAINING_CONSUMERS if self.training else CONSUMERS
-        walk = Walk(self.weights, self.readers, rules, may_stay=self.training)
-        down = push(found.op.results[0], form_of(found, self.weights), walk)
-        if isinstance(down, Push) and 2 * down.scaled >= max(1, product(shape_of(found.operand))):
-            return NoMatch(
-                "what would be multiplied instead, the gradients of weights, has at least half of its elements"
-            )
-        if isinstance(down, Push) and down.saves + found.costs <= 0:
-            return NoMatch("it would leave as much elementwise work as there is")
-        return down
-
     def _act_up(self, found: Affine, up: Plan) -> NoMatch | None:
         op, axis = found.op, up.axis
         with ir.InsertionPoint(op), op.location:
@@ -195,10 +163,11 @@ class _Fold:
             if unfit is not None:
                 return unfit
             value = scaled.value if narrow is None else _shifted(scaled.value, narrow, axis)
+        merged = narrow is not None and isinstance(defining_op(value), hlo.BatchNormInferenceOp)  # no addition is left
         self._replace(op, value)
         for other in found.also:
             self.fates.note(other, Fate(up.into, 0))
-        self.fates.note(op, Fate(up.into, _saved(up, found)), [value])
+        self.fates.note(op, Fate(up.into, saved_up(up, found) + merged), [value])
         return None
 
     def _act_down(self, found: Affine, down: Push) -> NoMatch | None:
@@ -238,21 +207,6 @@ class _Fold:
             if numbers is not None and not np.isfinite(numbers).all():
                 return NoMatch(f"a folded {what} would not be finite in {tensor_type(value).element_type}")
         return None
-
-
-def _saved(up: Plan, found: Affine) -> int:
-    """The elementwise operations that a way up saves: the map's own and the biases', less the shift at the end."""
-    return found.costs + up.saves - (up.bias is not None or found.shift_dims is not None)
-
-
-def _saved_down(down: Push, found: Affine) -> int:
-    """The same of a way down, but for the other scales that it takes along: they find that way without this one."""
-    others = sum(2 if isinstance(op, hlo.BatchNormInferenceOp) else 1 for op in down.passed if not _is_shift(op))
-    return found.costs + down.saves - others
-
-
-def _is_shift(op: ir.OpView) -> bool:
-    return isinstance(op, hlo.AddOp | hlo.SubtractOp)
 
 
 def _shifted(value: ir.Value, shift: ir.Value, axis: int) -> ir.Value:

@@ -38,7 +38,7 @@ def into_convolution(op: hlo.ConvolutionOp, factor: Factor) -> Plan | NoMatch:
 
 
 def into_dot_general(op: hlo.DotGeneralOp, factor: Factor) -> Plan | NoMatch:
-    """``s * dot(x, W) = dot(x, s * W)``, s along a free or a batching dimension of W; along one of x, ``dot(s*x, W)``."""
+    """``s * dot(x, W) = dot(x, s * W)``, s along a free or batching dimension of W; along one of x, ``dot(s*x, W)``."""
     weights = factor.weights
     side = next((side for side, operand in ((1, op.rhs), (0, op.lhs)) if weights.is_weight(operand)), None)
     if side is None:

@@ -54,6 +54,7 @@ def check(seed: int, met: Met) -> None:
     count = sum(remark.verdict == "folded" for remark in remarks)
     before, after = elementwise_work(module), elementwise_work(folded)
     assert after < before if count else after <= before, (seed, before, after)
+    assert sum(remark.removed for remark in remarks) == before - after, (seed, before, after)
     met.folded.append(count)
     met.before, met.after = met.before + before, met.after + after
     is_interpreted = not NOT_INTERPRETED.search(str(module))
