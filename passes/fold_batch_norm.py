@@ -167,7 +167,7 @@ class _Fold:
         self._replace(op, value)
         for other in found.also:
             self.fates.note(other, Fate(up.into, 0))
-        self.fates.note(op, Fate(up.into, saved_up(up, found) + merged), [value])
+        self.fates.note(op, Fate(up.into, saved_up(up, found) + merged), [value, *scaled.left])
         return None
 
     def _act_down(self, found: Affine, down: Push) -> NoMatch | None:

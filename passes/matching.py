@@ -46,17 +46,14 @@ def axis_before_reshape(before: Sequence[int], after: Sequence[int], axis: int) 
     return None
 
 
-def owner_name(names: Sequence[str]) -> str | None:
+def owner_name(name: str | None) -> str | None:
     """The layer that a weight belongs to: ``conv1/kernel`` and ``conv1.weight`` belong to ``conv1``."""
-    if not names:
-        return None
-    layer = re.split(r"[/.](?=[^/.]*$)", names[0])[0]
-    return layer or names[0]
+    return name and (re.split(r"[/.](?=[^/.]*$)", name)[0] or name)
 
 
 def layer_name(operation: ir.OpView, weights: Weights, *parameters: ir.Value) -> str:
     """What to call an operation in a remark: the owner of the first parameter that is a weight, else its location."""
-    owners = (owner_name(weights.names(parameter)) for parameter in parameters if weights.is_weight(parameter))
+    owners = (owner_name(weights.first_name(parameter)) for parameter in parameters if weights.is_weight(parameter))
     return next(filter(None, owners), None) or location_name(operation.location) or operation.operation.name
 
 

@@ -58,7 +58,7 @@ def _through_branches(op: hlo.AddOp | hlo.SubtractOp, factor: Factor) -> Plan | 
 
     def act(scale: ir.Value) -> Scaled:
         a, b = first.act(scale), second.act(scale)
-        return Scaled(sign(a.value, b.value), _joined(a.bias, b.bias, sign), a.taken + b.taken)
+        return Scaled(sign(a.value, b.value), _joined(a.bias, b.bias, sign), a.taken + b.taken, a.left + b.left)
 
     return Plan(first.into + second.into, act, union(first.bias, second.bias), first.saves + second.saves)
 

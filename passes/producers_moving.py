@@ -38,7 +38,9 @@ def through_concatenate(op: hlo.ConcatenateOp, factor: Factor) -> Plan | NoMatch
         each = [branch.act(own) for branch, own in zip(branches, scales, strict=True)]
         value = hlo.concatenate([scaled.value for scaled in each], axis)
         bias = _concatenated([scaled.bias for scaled in each], sizes, axis)
-        return Scaled(value, bias, tuple(weight for scaled in each for weight in scaled.taken))
+        taken = tuple(weight for scaled in each for weight in scaled.taken)
+        left = tuple(total for scaled in each for total in scaled.left)
+        return Scaled(value, bias, taken, left)
 
     into = tuple(name for branch in branches for name in branch.into)
     bias = frozenset({axis}).union(*biases) if biases else None

@@ -56,12 +56,17 @@ class Scaled:
     """``scale`` times the original value is ``value + scale * bias``; ``bias`` is compact, or zero: None.
 
     The bias is not scaled yet because it often is near a batch norm's mean: their difference is exact, while the
-    difference of their multiples is not. ``taken`` are the weight tensors that took the scale.
+    difference of their multiples is not.
+
+    Attributes:
+        taken: the weight tensors that took the scale.
+        left: additions of biases that had to come before an operation.
     """
 
     value: ir.Value
     bias: ir.Value | None
     taken: tuple[ir.Value, ...]
+    left: tuple[ir.Value, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +117,7 @@ def carried(op: ir.OpView, inner: Plan | NoMatch, axis: int, factor: Factor, pla
     def act(scale: ir.Value) -> Scaled:
         scaled = inner.act(scale)
         after = passed.act(Pending(scaled.value, None, scaled.bias))
-        return Scaled(after.value, after.shift, scaled.taken)
+        return dataclasses.replace(scaled, value=after.value, bias=after.shift)
 
     return dataclasses.replace(inner, act=act, bias=passed.form.shift)
 
@@ -125,8 +130,9 @@ def adding_first(inner: Plan, axis: int, emit: Callable[[ir.Value, ir.Value], ir
         shift = shift_along(axis, scale, scaled.bias)
         if shift is None:
             return dataclasses.replace(scaled, value=emit(scaled.value, scale))
-        value = emit(plus(scaled.value, shift, axis), scale)
-        return Scaled(value, None, (*scaled.taken, convert(shift, tensor_type(value).element_type)))
+        total = plus(scaled.value, shift, axis)
+        narrow = convert(shift, tensor_type(total).element_type)
+        return Scaled(emit(total, scale), None, (*scaled.taken, narrow), (*scaled.left, total))
 
     return dataclasses.replace(inner, act=act, bias=None, saves=inner.saves - (inner.bias is not None))
 

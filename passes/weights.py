@@ -61,7 +61,6 @@ class Weights:
         self.arguments: dict[ir.Value, str] = {value: name for value, name in names if name is not None}
         self._values = values
         self._is_weight: dict[ir.Value, bool] = {}
-        self._names: dict[ir.Value, list[str]] = {}
         self._numbers: dict[ir.Value, Array] = {}  # of small values: a chain of folds would compute them ever again
 
     def is_weight(self, value: ir.Value) -> bool:
@@ -91,10 +90,11 @@ class Weights:
 
     def names(self, value: ir.Value) -> list[str]:
         """The names of the weight arguments that a weight value is computed from, first met first."""
-        if value not in self._names:
-            expression = self._expression(value)
-            self._names[value] = [self.arguments[source] for source in expression if source in self.arguments]
-        return self._names[value]
+        return [self.arguments[source] for source in self._expression(value) if source in self.arguments]
+
+    def first_name(self, value: ir.Value) -> str | None:
+        """The first of `names`, without a look at the others: what was folded often is computed from many."""
+        return next((self.arguments[source] for source in self._expression(value) if source in self.arguments), None)
 
     def evaluate(self, value: ir.Value) -> Array | None:
         """The numbers in a weight value, or None where a weight's value, or an operation's meaning, is not known."""
