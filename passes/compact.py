@@ -128,6 +128,17 @@ def filled(number: float, rank: int, element_type: ir.Type) -> ir.Value:
     return splat(number, [1] * rank, element_type)
 
 
+def concatenated(parts: Sequence[ir.Value | None], sizes: Sequence[int], axis: int, neutral: float) -> ir.Value | None:
+    """Compacts side by side along ``axis``, ``neutral`` where there is none; None where there is none at all."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    one = filled(neutral, len(shape_of(known[0])), tensor_type(known[0]).element_type)
+    shape = [max(dims) for dims in zip(*map(shape_of, known), strict=True)]
+    shapes = [[size if dim == axis else n for dim, n in enumerate(shape)] for size in sizes]
+    return hlo.concatenate([spread(part or one, own) for part, own in zip(parts, shapes, strict=True)], axis)
+
+
 def reshape_groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """How a reshape maps dimensions: the finest runs of ``before`` and ``after`` that hold the same elements."""
     groups: list[tuple[list[int], list[int]]] = []

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import convert, integers, product, reshape, shape_of, tensor_type
 from stablenorm.passes.compact import (
+    concatenated,
     dims_after_reshape,
     filled,
     reshaped,
     spread,
 )
-from stablenorm.passes.copies import with_operand, written
+from stablenorm.passes.copies import with_operand, with_operands, written
 from stablenorm.passes.matching import gathered_whole, splat_number
-from stablenorm.passes.pending import Form, Part, Pending, Step, dims_of, each, union
+from stablenorm.passes.pending import Form, Pending, Step, dims_of, each, union
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 
@@ -128,23 +130,44 @@ def through_pad(op: hlo.PadOp, place: int, form: Form, weights: Weights) -> Step
 
 def through_concatenate(op: hlo.ConcatenateOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
     """``concat(s*x + t, z) = concat(s, 1) * concat(x, z) + concat(t, 0)``"""
-    axis = ir.IntegerAttr(op.attributes["dimension"]).value
-    sizes = [shape_of(operand)[axis] for operand in op.operands]
-    if any(size < 0 for size in sizes):
+    joined = concatenated_form(op, {place: form})
+    if isinstance(joined, NoMatch):
+        return joined
+    return Step(joined, lambda pending: concatenated_pending(op, {place: pending}))
+
+
+def concatenated_form(op: hlo.ConcatenateOp, forms: Mapping[int, Form]) -> Form | NoMatch:
+    """What is known of the map behind a concatenation, of those of its operands that have one, by their places."""
+    axis = _axis(op)
+    if any(shape_of(operand)[axis] < 0 for operand in op.operands):
         return NoMatch("a concatenation along a dimension whose size is known only when the program runs")
+    scale, shift = (
+        frozenset({axis}).union(*dims) if dims else None
+        for dims in (
+            [form.scale for form in forms.values() if form.scale is not None],
+            [form.shift for form in forms.values() if form.shift is not None],
+        )
+    )
+    return Form(
+        scale,
+        shift,
+        passes_maxima=all(form.passes_maxima for form in forms.values()),
+        distance=max(form.distance for form in forms.values()),
+        is_half=all(form.is_half for form in forms.values()),
+    )
 
-    def beside(neutral: float) -> Part:
-        def part(value: ir.Value) -> ir.Value:
-            shape, element_type = list(shape_of(value)), tensor_type(value).element_type
-            shapes = [[size if d == axis else n for d, n in enumerate(shape)] for size in sizes]
-            one = filled(neutral, len(shape), element_type)
-            return hlo.concatenate([spread(value if k == place else one, shapes[k]) for k in range(len(sizes))], axis)
 
-        return part
+def concatenated_pending(op: hlo.ConcatenateOp, pendings: Mapping[int, Pending]) -> Pending:
+    """The concatenation of the values, and what stands beside it."""
+    axis, places = _axis(op), range(len(op.operands))
+    sizes = [shape_of(operand)[axis] for operand in op.operands]
+    scales = [pendings[place].scale if place in pendings else None for place in places]
+    shifts = [pendings[place].shift if place in pendings else None for place in places]
+    value = with_operands(op, {place: pending.value for place, pending in pendings.items()})
+    taken = tuple(weight for pending in pendings.values() for weight in pending.taken)
+    return Pending(value, concatenated(scales, sizes, axis, 1.0), concatenated(shifts, sizes, axis, 0.0), taken)
 
-    def act(pending: Pending) -> Pending:
-        scale = pending.scale and beside(1.0)(pending.scale)
-        shift = pending.shift and beside(0.0)(pending.shift)
-        return Pending(with_operand(op, place, pending.value), scale, shift)
 
-    return Step(dims_of(form, lambda dims: dims | {axis}), act)
+def _axis(op: hlo.ConcatenateOp) -> int:
+    axis: int = ir.IntegerAttr(op.attributes["dimension"]).value
+    return axis

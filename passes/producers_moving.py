@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import integers, shape_of, splat, tensor_type
-from stablenorm.passes.compact import filled, spread
+from stablenorm.passes.compact import concatenated, filled
 from stablenorm.passes.matching import axis_before_reshape, gathered_whole
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.scaling import Factor, Plan, Scaled, carried, plan
@@ -37,7 +36,7 @@ def through_concatenate(op: hlo.ConcatenateOp, factor: Factor) -> Plan | NoMatch
         scales = [scale if stop is None else hlo.slice(scale, [start], [stop], [1]) for start, stop in bounds]
         each = [branch.act(own) for branch, own in zip(branches, scales, strict=True)]
         value = hlo.concatenate([scaled.value for scaled in each], axis)
-        bias = _concatenated([scaled.bias for scaled in each], sizes, axis)
+        bias = concatenated([scaled.bias for scaled in each], sizes, axis, 0.0)
         taken = tuple(weight for scaled in each for weight in scaled.taken)
         left = tuple(total for scaled in each for total in scaled.left)
         return Scaled(value, bias, taken, left)
@@ -45,17 +44,6 @@ def through_concatenate(op: hlo.ConcatenateOp, factor: Factor) -> Plan | NoMatch
     into = tuple(name for branch in branches for name in branch.into)
     bias = frozenset({axis}).union(*biases) if biases else None
     return Plan(into, act, bias, sum(branch.saves for branch in branches))
-
-
-def _concatenated(biases: Sequence[ir.Value | None], sizes: Sequence[int], axis: int) -> ir.Value | None:
-    """Compacts side by side, zeros where there is none."""
-    known = [bias for bias in biases if bias is not None]
-    if not known:
-        return None
-    zero = filled(0.0, len(shape_of(known[0])), tensor_type(known[0]).element_type)
-    shape = [max(dims) for dims in zip(*map(shape_of, known), strict=True)]
-    shapes = [[size if dim == axis else n for dim, n in enumerate(shape)] for size in sizes]
-    return hlo.concatenate([spread(bias or zero, own) for bias, own in zip(biases, shapes, strict=True)], axis)
 
 
 def through_pad(op: hlo.PadOp, factor: Factor) -> Plan | NoMatch:

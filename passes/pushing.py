@@ -19,6 +19,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import convert, product, shape_of, tensor_type
 from stablenorm.passes.compact import apply
+from stablenorm.passes.consumers_moving import concatenated_form, concatenated_pending
 from stablenorm.passes.distances import largest_distance
 from stablenorm.passes.pending import FARTHEST, Form, Pending, Step
 from stablenorm.passes.readers import Reader, Readers
@@ -68,10 +69,67 @@ class Walk:
     rules: Mapping[type[ir.OpView], Callable[..., Step | NoMatch]]
     may_stay: bool = False
     seen: set[ir.Value] = dataclasses.field(default_factory=set)
+    joins: dict[ir.Value, Join] = dataclasses.field(default_factory=dict)
 
 
-def push(value: ir.Value, form: Form, walk: Walk, steps: int = 0) -> Push | NoMatch:
+@dataclasses.dataclass
+class Join:
+    """A concatenation that waits for every scale that comes to it: branches of one map may meet again there."""
+
+    op: hlo.ConcatenateOp
+    steps: int = 0
+    forms: dict[int, Form] = dataclasses.field(default_factory=dict)
+    pendings: dict[int, Pending] = dataclasses.field(default_factory=dict)
+
+
+def push(value: ir.Value, form: Form, walk: Walk) -> Push | NoMatch:
     """How all that reads ``value`` takes ``s*x + t`` instead, x being a value of the same shape."""
+    way, ways = _onward(value, form, walk, 0), list[Push]()
+    while isinstance(way, Push) and walk.joins:
+        ways.append(way)
+        way = _behind(_first(walk), walk)
+    return way if isinstance(way, NoMatch) else _together([*ways, way])
+
+
+def _first(walk: Walk) -> Join:
+    """The join that no other one comes before."""
+    first, *others = walk.joins.values()
+    for other in others:
+        if other.op.operation.is_before_in_block(first.op.operation):
+            first = other
+    return walk.joins.pop(first.op.results[0])
+
+
+def _behind(join: Join, walk: Walk) -> Push | NoMatch:
+    form = concatenated_form(join.op, join.forms)
+    if isinstance(form, NoMatch):
+        return form
+    walk.seen.add(join.op.results[0])
+    step = Step(form, lambda _: concatenated_pending(join.op, join.pendings))
+    return _after(join.op, min(join.forms), step, walk, join.steps)
+
+
+def _waiting(op: hlo.ConcatenateOp, place: int, form: Form, walk: Walk, steps: int) -> Push:
+    join = walk.joins.setdefault(op.results[0], Join(op))
+    join.forms[place], join.steps = form, max(join.steps, steps)
+
+    def act(pending: Pending) -> list[Replacement]:
+        join.pendings[place] = pending
+        return []
+
+    return Push((), 0, (), act)
+
+
+def _together(ways: list[Push]) -> Push:
+    def act(pending: Pending) -> list[Replacement]:
+        return [replacement for way in ways for replacement in way.act(pending)]
+
+    into = tuple(dict.fromkeys(name for way in ways for name in way.into))
+    passed = tuple(op for way in ways for op in way.passed)
+    return Push(into, sum(way.saves for way in ways), passed, act, sum(way.scaled for way in ways))
+
+
+def _onward(value: ir.Value, form: Form, walk: Walk, steps: int) -> Push | NoMatch:
     readers = walk.readers.of(value)
     if not readers:
         return NoMatch("nothing reads it")
@@ -83,13 +141,7 @@ def push(value: ir.Value, form: Form, walk: Walk, steps: int = 0) -> Push | NoMa
         if isinstance(way, NoMatch):
             return way
         ways.append(way)
-
-    def act(pending: Pending) -> list[Replacement]:
-        return [replacement for way in ways for replacement in way.act(pending)]
-
-    into = tuple(dict.fromkeys(name for way in ways for name in way.into))
-    passed = tuple(op for way in ways for op in way.passed)
-    return Push(into, sum(way.saves for way in ways), passed, act, sum(way.scaled for way in ways))
+    return _together(ways)
 
 
 def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int) -> Push | NoMatch:
@@ -101,6 +153,10 @@ def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int
         return NoMatch(f"{op.operation.name} reads it twice")
     if not isinstance(value.owner, ir.Block) and op.operation.block != value.owner.operation.block:
         return NoMatch(f"{op.operation.name} reads it in another region")
+    if isinstance(op, hlo.ConcatenateOp) and form.scale is not None:
+        return _waiting(op, place, form, walk, steps)
+    if op.results[0] in walk.joins:
+        return NoMatch(f"{op.operation.name} reads it twice, once without its scale")
     walk.seen.add(op.results[0])
     step = rule(op, place, form, walk.weights)
     if isinstance(step, NoMatch):
@@ -113,7 +169,7 @@ def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int
 def _after(op: ir.OpView, place: int, step: Step, walk: Walk, steps: int) -> Push | NoMatch:
     into = () if step.into is None else (step.into,)
     has_map = not step.form.is_empty
-    further = push(op.results[0], step.form, walk, steps + 1) if has_map else None
+    further = _onward(op.results[0], step.form, walk, steps + 1) if has_map else None
     if step.form.scale is not None and isinstance(further, NoMatch):
         return _staying(op, place, step, further) if walk.may_stay else further
     costs = 1 if has_map else 0

@@ -239,3 +239,36 @@ func.func @padded(
     : (tensor<2x7x10x4xf32>, tensor<3x3x4x6xf32>) -> tensor<2x5x8x6xf32>
   return %c : tensor<2x5x8x6xf32>
 }
+
+// Branches that meet again in a concatenation, which waits for all: a pool that sees the border, and a reversal.
+// CHECK-LABEL: @branches_that_meet_again(
+// CHECK: stablehlo.concatenate %arg0
+// CHECK: stablehlo.multiply %arg1
+// CHECK: stablehlo.convolution
+// CHECK-NOT: batch_norm_inference
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: branches_that_meet_again: folded: conv (elementwise operations less per call: 1)
+func.func @branches_that_meet_again(
+    %x: tensor<2x5x5x4xf32>,
+    %w: tensor<3x3x12x6xf32> {stablenorm.weight = "conv/kernel"},
+    %scale: tensor<4xf32> {stablenorm.weight = "branches_that_meet_again/scale"},
+    %offset: tensor<4xf32> {stablenorm.weight = "branches_that_meet_again/offset"},
+    %mean: tensor<4xf32> {stablenorm.weight = "branches_that_meet_again/mean"},
+    %variance: tensor<4xf32> {stablenorm.weight = "branches_that_meet_again/variance"}) -> tensor<2x5x5x6xf32> {
+  %y = "stablehlo.batch_norm_inference"(%x, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<2x5x5x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x5x5x4xf32>
+  %low = stablehlo.constant dense<0.0> : tensor<f32>
+  %p = "stablehlo.reduce_window"(%y, %low) <{window_dimensions = array<i64: 1, 3, 3, 1>, padding = dense<[[0, 0], [1, 1], [1, 1], [0, 0]]> : tensor<4x2xi64>}> ({
+  ^bb0(%a: tensor<f32>, %b: tensor<f32>):
+    %o = stablehlo.add %a, %b : tensor<f32>
+    stablehlo.return %o : tensor<f32>
+  }) : (tensor<2x5x5x4xf32>, tensor<f32>) -> tensor<2x5x5x4xf32>
+  %r = stablehlo.reverse %y, dims = [1] : tensor<2x5x5x4xf32>
+  %j = stablehlo.concatenate %y, %p, %r, dim = 3 : (tensor<2x5x5x4xf32>, tensor<2x5x5x4xf32>, tensor<2x5x5x4xf32>) -> tensor<2x5x5x12xf32>
+  %c = stablehlo.convolution(%j, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {pad = [[1, 1], [1, 1]]}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<2x5x5x12xf32>, tensor<3x3x12x6xf32>) -> tensor<2x5x5x6xf32>
+  return %c : tensor<2x5x5x6xf32>
+}
