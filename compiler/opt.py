@@ -85,7 +85,7 @@ def _parser() -> ArgumentParser:
 
 
 def _epilog() -> str:
-    passes = "\n".join(f"  {pass_.name:24}{(pass_.__doc__ or '').splitlines()[0].replace('`', '')}" for pass_ in PASSES)
+    passes = "\n".join(f"  {pass_.name:29}{(pass_.__doc__ or '').splitlines()[0].replace('`', '')}" for pass_ in PASSES)
     return f"passes, in the order of a pipeline (MLIR's own, such as canonicalize, go too):\n{passes}"
 
 

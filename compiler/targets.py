@@ -22,9 +22,10 @@ class Target:
     compiler_options: Mapping[str, str | bool]
 
 
-_INFERENCE = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm,hoist-weights,canonicalize,cse"
+_FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm"
+_FINISHED = "hoist-weights,canonicalize,cse"
 
-TARGETS = {"cpu": Target("cpu", _INFERENCE, {})}
+TARGETS = {"cpu": Target("cpu", f"{_FOLDED},lower-depthwise-convolution,{_FINISHED}", {})}
 
 
 def find_target(name: str) -> Target:

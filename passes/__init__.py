@@ -7,6 +7,7 @@ from stablenorm.passes.freeze_batch_norm import FreezeBatchNorm
 from stablenorm.passes.hoist_weights import HoistWeights
 from stablenorm.passes.import_cleanup import ImportCleanup
 from stablenorm.passes.lower_batch_norm import LowerBatchNorm
+from stablenorm.passes.lower_depthwise_convolution import LowerDepthwiseConvolution
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
 from stablenorm.passes.synchronize_batch_norm import SynchronizeBatchNorm
 
@@ -19,6 +20,7 @@ PASSES: tuple[type[Pass], ...] = (
     FoldBatchNorm,
     SynchronizeBatchNorm,
     LowerBatchNorm,
+    LowerDepthwiseConvolution,
     HoistWeights,
 )
 

@@ -1,0 +1,77 @@
+"""A convolution's numbers, with every attribute that StableHLO lets be left out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as hlo
+
+from stablenorm.passes.building import integers, is_float, product, shape_of, tensor_type
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What a convolution's kernel meets, by spatial dimension.
+
+    Attributes:
+        numbers: which dimensions are the batch, the features and the spatial ones.
+        sizes: of the kernel.
+        padding: low and high; negative ones cut.
+        dilations: the steps between two places of the kernel.
+    """
+
+    numbers: hlo.ConvDimensionNumbers
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilations: tuple[int, ...]
+
+    @property
+    def places(self) -> int:
+        """How many products make one output, per input feature."""
+        return product(self.sizes)
+
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether the result's dimensions lie as the input's do."""
+        theirs, ours = _order(self.numbers, "output"), _order(self.numbers, "input")
+        return theirs == ours
+
+
+def window_of(op: hlo.ConvolutionOp) -> Window:
+    numbers = hlo.ConvDimensionNumbers(op.dimension_numbers)
+    kernel = shape_of(op.rhs)
+    sizes = tuple(kernel[dimension] for dimension in numbers.kernel_spatial_dimensions)
+    given = op.attributes.get("padding", None)
+    pairs = np.zeros((len(sizes), 2), int) if given is None else np.array(given).reshape(len(sizes), 2)
+    padding = tuple((int(low), int(high)) for low, high in pairs)
+    return Window(numbers, sizes, _per_dimension(op, "window_strides"), padding, _per_dimension(op, "rhs_dilation"))
+
+
+def why_not_plain(op: hlo.ConvolutionOp) -> str | None:
+    """Why a convolution is not one of floats with sizes that are known, forward in its input; None where it is."""
+    if not all(tensor_type(value).has_static_shape for value in (op.lhs, op.rhs, op.result)):
+        return "a size is known only when the program runs"
+    if not all(map(is_float, (op.lhs, op.rhs, op.result))):
+        return "it is not one of real floating-point numbers"
+    if 0 in (*shape_of(op.lhs), *shape_of(op.rhs), *shape_of(op.result)):
+        return "it has no elements"
+    if op.batch_group_count.value != 1:
+        return "it groups the batch, as the gradient of a kernel does"
+    if any(step != 1 for step in _per_dimension(op, "lhs_dilation")):
+        return "it dilates its input, as a transposed convolution does"
+    if "window_reversal" in op.attributes and any(ir.DenseBoolArrayAttr(op.attributes["window_reversal"])):
+        return "it reverses its kernel"
+    return None
+
+
+def _per_dimension(op: hlo.ConvolutionOp, name: str) -> tuple[int, ...]:
+    rank = len(shape_of(op.lhs)) - 2
+    return tuple(integers(op, name)) if name in op.attributes else (1,) * rank
+
+
+def _order(numbers: hlo.ConvDimensionNumbers, side: str) -> tuple[int, ...]:
+    batch, feature = getattr(numbers, f"{side}_batch_dimension"), getattr(numbers, f"{side}_feature_dimension")
+    return batch, feature, *getattr(numbers, f"{side}_spatial_dimensions")
