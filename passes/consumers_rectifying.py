@@ -47,7 +47,7 @@ def _through(op: ir.OpView, place: int, bounds: tuple[int, ...], form: Form) -> 
         over = {each: _over(number, scale, value) for each, number in zip(bounds, numbers, strict=True) if number}
         return Pending(with_operands(op, {place: value, **over}), scale, None)
 
-    return Step(dataclasses.replace(form, shift=None), act, saves=0 if form.shift is None else -1)
+    return Step(dataclasses.replace(form, shift=None, distance=0.0), act, saves=0 if form.shift is None else -1)
 
 
 def _over(number: float, scale: ir.Value, like: ir.Value) -> ir.Value:

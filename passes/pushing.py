@@ -161,7 +161,8 @@ def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int
     step = rule(op, place, form, walk.weights)
     if isinstance(step, NoMatch):
         return step
-    if form.shift is not None and form.distance > largest_distance(op.results[0]):
+    is_added_before = step.form.shift is None and step.into is None
+    if form.shift is not None and not is_added_before and form.distance > largest_distance(op.results[0]):
         return NoMatch("what it shifts is too far from zero, against its deviation, to be shifted after a sum")
     return _after(op, place, step, walk, steps)
 

@@ -32,6 +32,35 @@ func.func @relu(
   return %c : tensor<2x3x3x6xf32>
 }
 
+// A mean far from zero: it is subtracted before any sum, as by the batch norm itself.
+// CHECK-LABEL: @relu_of_a_far_mean(
+// CHECK: %[[A:.*]] = stablehlo.add %arg0, %{{.*}} : tensor<2x5x5x4xf32>
+// CHECK: %[[M:.*]] = stablehlo.maximum %[[A]], %{{.*}}
+// CHECK: %[[W:.*]] = stablehlo.multiply %arg1
+// CHECK: stablehlo.convolution(%{{.*}}, %[[W]])
+// CHECK-NOT: batch_norm_inference
+// CHECK-NOT: stablehlo.multiply %{{.*}} : tensor<2x5x5x4xf32>
+// CHECK: return
+// EXPLAIN-NEXT: fold-batch-norm: stablehlo.batch_norm_inference: folded: conv
+func.func @relu_of_a_far_mean(
+    %x: tensor<2x5x5x4xf32>,
+    %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"}) -> tensor<2x3x3x6xf32> {
+  %scale = stablehlo.constant dense<[1.0, 2.0, 0.5, 3.0]> : tensor<4xf32>
+  %offset = stablehlo.constant dense<[1.0, -2.0, 0.5, -3.0]> : tensor<4xf32>
+  %mean = stablehlo.constant dense<[-1.0e5, -0.2, 0.3, 0.4]> : tensor<4xf32>
+  %variance = stablehlo.constant dense<[1.2, 2.0, 0.7, 3.0]> : tensor<4xf32>
+  %y = "stablehlo.batch_norm_inference"(%x, %scale, %offset, %mean, %variance)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<2x5x5x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x5x5x4xf32>
+  %zero = stablehlo.constant dense<0.0> : tensor<2x5x5x4xf32>
+  %r = stablehlo.maximum %y, %zero : tensor<2x5x5x4xf32>
+  %c = stablehlo.convolution(%r, %w) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],
+    window = {}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<2x5x5x4xf32>, tensor<3x3x4x6xf32>) -> tensor<2x3x3x6xf32>
+  return %c : tensor<2x3x3x6xf32>
+}
+
 // A minimum: its bound is divided.
 // CHECK-LABEL: @minimum(
 // CHECK: %[[A:.*]] = stablehlo.add %arg0, %{{.*}} : tensor<2x5x5x4xf32>
