@@ -25,7 +25,9 @@ class Target:
 _FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm"
 _FINISHED = "hoist-weights,canonicalize,cse"
 
-TARGETS = {"cpu": Target("cpu", f"{_FOLDED},lower-depthwise-convolution,{_FINISHED}", {})}
+_CPU = "lower-depthwise-convolution,lower-pointwise-convolution"
+
+TARGETS = {"cpu": Target("cpu", f"{_FOLDED},{_CPU},{_FINISHED}", {})}
 
 
 def find_target(name: str) -> Target:

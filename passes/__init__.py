@@ -8,6 +8,7 @@ from stablenorm.passes.hoist_weights import HoistWeights
 from stablenorm.passes.import_cleanup import ImportCleanup
 from stablenorm.passes.lower_batch_norm import LowerBatchNorm
 from stablenorm.passes.lower_depthwise_convolution import LowerDepthwiseConvolution
+from stablenorm.passes.lower_pointwise_convolution import LowerPointwiseConvolution
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
 from stablenorm.passes.synchronize_batch_norm import SynchronizeBatchNorm
 
@@ -21,6 +22,7 @@ PASSES: tuple[type[Pass], ...] = (
     SynchronizeBatchNorm,
     LowerBatchNorm,
     LowerDepthwiseConvolution,
+    LowerPointwiseConvolution,
     HoistWeights,
 )
 

@@ -36,7 +36,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.building import along, arithmetic_type, convert, reshape, shape_of, splat, tensor_type
 from stablenorm.passes.rewriting import NoMatch, functions, operations_of, rewrite, sweep
-from stablenorm.passes.windows import Window, why_not_plain, window_of
+from stablenorm.passes.windows import Window, shifted, why_not_plain, window_of
 
 # The cost rule. Each place is one more slice in the fused loop: code, and time to compile it.
 MOST_PLACES = 64
@@ -70,7 +70,7 @@ def _lower(op: hlo.ConvolutionOp) -> ir.Value | NoMatch:
     wide = arithmetic_type(op.result)
     x, kernel = convert(_padded(op.lhs, window), wide), convert(op.rhs, wide)
     products = [
-        _product(_shifted(x, place, op.result, window), _weights(kernel, place, window), op.result, window)
+        _product(shifted(x, place, op.result, window), _weights(kernel, place, window), op.result, window)
         for place in itertools.product(*map(range, window.sizes))
     ]
     summed = reshape(functools.reduce(hlo.add, products), shape_of(op.result))
@@ -84,15 +84,6 @@ def _padded(x: ir.Value, window: Window) -> ir.Value:
     for dimension, pair in zip(window.numbers.input_spatial_dimensions, window.padding, strict=True):
         low[dimension], high[dimension] = pair
     return hlo.pad(x, splat(0, [], tensor_type(x).element_type), low, high, [0] * len(low))
-
-
-def _shifted(x: ir.Value, place: Sequence[int], result: ir.Value, window: Window) -> ir.Value:
-    """The input that each output meets at one place of the kernel."""
-    start, limit, step = [0] * len(shape_of(x)), list(shape_of(x)), [1] * len(shape_of(x))
-    for i, dimension in enumerate(window.numbers.input_spatial_dimensions):
-        start[dimension], step[dimension] = place[i] * window.dilations[i], window.strides[i]
-        limit[dimension] = start[dimension] + (shape_of(result)[dimension] - 1) * step[dimension] + 1
-    return hlo.slice(x, start, limit, step)
 
 
 def _weights(kernel: ir.Value, place: Sequence[int], window: Window) -> ir.Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jax.extend.mlir import ir
@@ -36,8 +37,12 @@ class Window:
     @property
     def keeps_layout(self) -> bool:
         """Whether the result's dimensions lie as the input's do."""
-        theirs, ours = _order(self.numbers, "output"), _order(self.numbers, "input")
-        return theirs == ours
+        return _order(self.numbers, "output") == _order(self.numbers, "input")
+
+    @property
+    def features_last(self) -> bool:
+        """Whether the input's features lie side by side in memory."""
+        return bool(self.numbers.input_feature_dimension == len(self.sizes) + 1)
 
 
 def window_of(op: hlo.ConvolutionOp) -> Window:
@@ -48,6 +53,17 @@ def window_of(op: hlo.ConvolutionOp) -> Window:
     pairs = np.zeros((len(sizes), 2), int) if given is None else np.array(given).reshape(len(sizes), 2)
     padding = tuple((int(low), int(high)) for low, high in pairs)
     return Window(numbers, sizes, _per_dimension(op, "window_strides"), padding, _per_dimension(op, "rhs_dilation"))
+
+
+def shifted(x: ir.Value, place: Sequence[int], result: ir.Value, window: Window) -> ir.Value:
+    """The elements of the padded input that the outputs meet at one place of the kernel, in the outputs' order."""
+    start, limit, step = [0] * len(shape_of(x)), list(shape_of(x)), [1] * len(shape_of(x))
+    for i, dimension in enumerate(window.numbers.input_spatial_dimensions):
+        start[dimension], step[dimension] = place[i] * window.dilations[i], window.strides[i]
+        limit[dimension] = start[dimension] + (shape_of(result)[dimension] - 1) * step[dimension] + 1
+    if limit == list(shape_of(x)) and not any(start) and set(step) == {1}:
+        return x
+    return hlo.slice(x, start, limit, step)
 
 
 def why_not_plain(op: hlo.ConvolutionOp) -> str | None:
