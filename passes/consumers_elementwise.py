@@ -25,48 +25,45 @@ from stablenorm.passes.pending import Form, Pending, Step, each, union
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.weights import Weights
 
+Operator = Callable[[ir.Value, ir.Value], ir.Value]
+
 
 def through_multiply(op: hlo.MulOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
-    """``(s*x + t) * c = (s*c)*x + t*c``"""
+    """``(s*x + t) * c = (s*c)*x + t*c``; or ``s*(x*c) + t*c``; without a shift, any tensor may be c"""
     factor = compact(op.operands[1 - place], weights)
-    if factor is None:
+    if factor is None and form.shift is not None:
         return NoMatch("it is multiplied with a tensor that depends on the model's inputs")
-    if form.scale is None:
-        return NoMatch("a shift before a multiplication, which has to stay")
-
-    def act(pending: Pending) -> Pending:
-        scale, shift = _times(pending.scale, factor.emit()), _times(pending.shift, factor.emit())
-        return Pending(pending.value, scale, shift)
-
-    shift = None if form.shift is None else form.shift | factor.dims
-    return Step(form.after(form.scale | factor.dims, shift), act, saves=1)
+    if factor is None:
+        return Step(form, lambda pending: dataclasses.replace(pending, value=with_operand(op, place, pending.value)))
+    return _through_factor(op, place, form, factor, hlo.multiply)
 
 
 def through_divide(op: hlo.DivOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
-    """``(s*x + t) / c = (s/c)*x + t/c``"""
+    """``(s*x + t) / c = (s/c)*x + t/c``; or ``s*(x/c) + t/c``"""
     divisor = compact(op.rhs, weights)
     if divisor is None or place == 1:
         return NoMatch("it is divided by, or divides, what is no weight")
+    return _through_factor(op, place, form, divisor, hlo.divide)
 
-    def over(value: ir.Value | None) -> ir.Value | None:
-        return value and join(hlo.divide, value, convert(divisor.emit(), tensor_type(value).element_type))
 
-    shift = None if form.shift is None else form.shift | divisor.dims
-    if form.scale is None:  # only the shift is divided; the division stays
+def _through_factor(op: ir.OpView, place: int, form: Form, factor: Compact, operator: Operator) -> Step:
+    """Into the scale where both lie along one dimension; else the operation stays."""
 
-        def divided(pending: Pending) -> Pending:
-            return Pending(with_operand(op, 0, pending.value), None, over(pending.shift))
+    def times(value: ir.Value | None) -> ir.Value | None:
+        return value and join(operator, value, convert(factor.emit(), tensor_type(value).element_type))
 
-        return Step(form.after(None, shift), divided)
+    shift = None if form.shift is None else form.shift | factor.dims
+    if form.scale is None or len(form.scale | factor.dims) > 1:
+
+        def stay(pending: Pending) -> Pending:
+            return Pending(with_operand(op, place, pending.value), pending.scale, times(pending.shift))
+
+        return Step(form.after(form.scale, shift), stay)
 
     def act(pending: Pending) -> Pending:
-        return Pending(pending.value, over(pending.scale), over(pending.shift))
+        return Pending(pending.value, times(pending.scale), times(pending.shift))
 
-    return Step(form.after(form.scale | divisor.dims, shift), act, saves=1)
-
-
-def _times(value: ir.Value | None, factor: ir.Value) -> ir.Value | None:
-    return value and join(hlo.multiply, value, convert(factor, tensor_type(value).element_type))
+    return Step(form.after(form.scale | factor.dims, shift), act, saves=1)
 
 
 def through_add(op: hlo.AddOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
@@ -116,7 +113,7 @@ def _through_sum(op: ir.OpView, place: int, form: Form) -> Step | NoMatch:
     return Step(form, act)
 
 
-def _plus(pending: Pending, bias: ir.Value, op: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+def _plus(pending: Pending, bias: ir.Value, op: Operator) -> ir.Value:
     known = pending.scale if pending.shift is None else pending.shift
     assert known is not None
     element_type = tensor_type(known).element_type

@@ -29,13 +29,15 @@ def into_convolution(op: hlo.ConvolutionOp, place: int, form: Form, weights: Wei
         return NoMatch(f"the convolution's kernel is of a type that is too coarse to be scaled: {op.rhs.type}")
     if form.scale is not None and not form.scale <= {numbers.input_feature_dimension}:
         return NoMatch("it scales along a dimension of the convolution that is not its input features")
-    if form.shift is not None and numbers.input_batch_dimension in form.shift:
-        return NoMatch("it shifts along the batch of a convolution")
+    along_batch = form.shift is not None and numbers.input_batch_dimension in form.shift
+    if along_batch and shape_of(op.lhs)[numbers.input_batch_dimension] < 0:
+        return NoMatch("it shifts along the batch of a convolution, whose size is known only when the program runs")
     spatial = set(numbers.input_spatial_dimensions)
     is_uniform = form.shift is not None and not form.shift & spatial and not _pads(op)
     if form.shift is not None and not is_uniform and any(shape_of(op.lhs)[d] < 0 for d in spatial):
         return NoMatch("a convolution pads a dimension whose size is known only when the program runs")
     after = {numbers.output_feature_dimension, *(() if is_uniform else numbers.output_spatial_dimensions)}
+    after |= {numbers.output_batch_dimension} if along_batch else set()
 
     def act(pending: Pending) -> Pending:
         kernel = op.rhs if pending.scale is None else _scaled_kernel(op, pending.scale)
@@ -95,11 +97,12 @@ def _along_two(table: ir.Value, dims: tuple[int, int], like: ir.Value) -> ir.Val
 
 
 def _convolved(op: hlo.ConvolutionOp, shift: ir.Value, is_uniform: bool) -> ir.Value:
-    """``conv(t, W)`` for a batch of one; where no window sees padding, one window stands for all."""
+    """``conv(t, W)``, for a batch of one where t is one; where no window sees padding, one window stands for all."""
     numbers = hlo.ConvDimensionNumbers(op.dimension_numbers)
     batches = ir.IntegerAttr(op.attributes["batch_group_count"]).value
     sizes, result = list(shape_of(op.lhs)), list(shape_of(op.result))
-    sizes[numbers.input_batch_dimension], result[numbers.output_batch_dimension] = batches, 1
+    if shape_of(shift)[numbers.input_batch_dimension] == 1:
+        sizes[numbers.input_batch_dimension], result[numbers.output_batch_dimension] = batches, 1
     if is_uniform:
         dilation = integers(op, "rhs_dilation") if "rhs_dilation" in op.attributes else None
         for k, kernel_dim in enumerate(numbers.kernel_spatial_dimensions):

@@ -12,7 +12,7 @@ from stablenorm.passes.compact import (
     filled,
     spread,
 )
-from stablenorm.passes.consumers_rectifying import through_maximum_of_windows
+from stablenorm.passes.consumers_rectifying import through_maximum_of, through_maximum_of_windows
 from stablenorm.passes.copies import with_operand, written
 from stablenorm.passes.matching import reducer, splat_number, windowed_dims
 from stablenorm.passes.pending import Form, Pending, Step, dims_of
@@ -23,8 +23,10 @@ from stablenorm.passes.weights import Weights
 def through_reduce(op: hlo.ReduceOp, place: int, form: Form, weights: Weights) -> Step | NoMatch:
     """``sum(s*x + t) = s*sum(x) + sum(t)``, s constant over what is summed"""
     dims = set(integers(op, "dimensions"))
+    if len(op.operands) == 2 and reducer(op) == "stablehlo.maximum":
+        return through_maximum_of(op, form)
     if len(op.operands) != 2 or not is_sum(op):
-        return NoMatch("a reduction that is no sum")
+        return NoMatch("a reduction that is neither a sum nor a maximum")
     before = shape_of(op.operands[0])
     if form.scale is not None and form.scale & dims:
         return NoMatch("a sum over a dimension along which it scales")

@@ -60,7 +60,9 @@ def layer_name(operation: ir.OpView, weights: Weights, *parameters: ir.Value) ->
 def location_name(location: object) -> str | None:
     """The layer that a named location speaks of: a framework names it ``<model>/<layer>/<operation>``."""
     if isinstance(location, ir.NameLoc):
-        return location.name_str.rsplit("/", 1)[0]
+        *outer, operation = location.name_str.split("/")
+        layers = [name for name in outer if "(" not in name]  # JAX's jit(f)
+        return layers[-1] if layers else None if outer else operation
     if isinstance(location, ir.FusedLoc):
         return next((name for name in map(location_name, location.locations) if name), None)
     return None

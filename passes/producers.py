@@ -23,7 +23,7 @@ from stablenorm.passes.producers_moving import (
     through_slice,
     through_transpose,
 )
-from stablenorm.passes.producers_rectifying import through_clamp, through_maximum
+from stablenorm.passes.producers_rectifying import through_clamp, through_maximum, through_select
 from stablenorm.passes.producers_summing import through_reduce, through_reduce_window
 from stablenorm.passes.scaling import Rule
 
@@ -40,6 +40,7 @@ PRODUCERS: dict[type[ir.OpView], Rule] = {
     hlo.MaxOp: through_maximum,
     hlo.MinOp: through_maximum,
     hlo.ClampOp: through_clamp,
+    hlo.SelectOp: through_select,
     hlo.ReduceOp: through_reduce,
     hlo.ReduceWindowOp: through_reduce_window,
     hlo.ReshapeOp: through_reshape,

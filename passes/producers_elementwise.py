@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.base import Array
 from stablenorm.passes.building import along, convert, is_float, shape_of, tensor_type
-from stablenorm.passes.channels import channel_vector
+from stablenorm.passes.channels import Vector, channel_vector
 from stablenorm.passes.compact import Compact, compact, from_vector, join
+from stablenorm.passes.copies import with_operand
 from stablenorm.passes.matching import layer_name
 from stablenorm.passes.pending import union
 from stablenorm.passes.rewriting import NoMatch
-from stablenorm.passes.scaling import Factor, Plan, Scaled, carried, plan
+from stablenorm.passes.scaling import Factor, Plan, Scaled, adding_first, carried, plan
 
 Operator = Callable[[ir.Value, ir.Value], ir.Value]
 
@@ -72,31 +75,39 @@ def _joined(a: ir.Value | None, b: ir.Value | None, sign: Operator) -> ir.Value 
 
 
 def through_multiply(op: hlo.MulOp, factor: Factor) -> Plan | NoMatch:
-    """``s * (f * c) = (s * c) * f``, c a weight along the channels; at worst, that one multiplication stays."""
+    """``s * (f * c) = (s * c) * f``, c a weight along the channels; ``(s * f) * c``, c any tensor."""
     for operand, other in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
         vector = channel_vector(other, factor.axis, factor.weights)
         if vector is not None:
-            return _through_scale(op, operand, vector, hlo.multiply, factor)
-    return NoMatch("its input is a product of two tensors, neither of them a weight along the channels")
+            return _through_scale(op, operand, other, vector, factor)
+    ways = [_beside(op, place, factor) for place in (0, 1)]
+    return next((way for way in ways if isinstance(way, Plan)), ways[0])
 
 
 def through_divide(op: hlo.DivOp, factor: Factor) -> Plan | NoMatch:
-    """``s * (f / c) = (s / c) * f``, c a weight along the channels."""
+    """``s * (f / c) = (s / c) * f``, c a weight along the channels; ``(s * f) / c``, c any tensor."""
     vector = channel_vector(op.rhs, factor.axis, factor.weights)
-    if vector is None:
-        return NoMatch("its input is a quotient whose divisor is no weight along the channels")
-    return _through_scale(op, op.lhs, vector, hlo.divide, factor)
+    if vector is not None:
+        return _through_scale(op, op.lhs, op.rhs, vector, factor)
+    return _beside(op, 0, factor)
+
+
+def _beside(op: hlo.MulOp | hlo.DivOp, place: int, factor: Factor) -> Plan | NoMatch:
+    """Into one operand of a product or quotient, the other staying as it is."""
+    inner = plan(op.operands[place], factor)
+    if isinstance(inner, NoMatch):
+        return NoMatch(f"its input is a product or quotient, a factor of which cannot take the scale: {inner.reason}")
+    if compact(op.operands[1 - place], factor.weights) is not None:
+        return carried(op, inner, factor.axis, factor, place)
+    return adding_first(inner, factor.axis, lambda value, scale: with_operand(op, place, value))
 
 
 def _through_scale(
-    op: ir.OpView,
-    operand: ir.Value,
-    vector: Callable[[], ir.Value],
-    operator: Operator,
-    factor: Factor,
+    op: hlo.MulOp | hlo.DivOp, operand: ir.Value, other: ir.Value, vector: Vector, factor: Factor
 ) -> Plan | NoMatch:
     """The product of two scales goes on together; a bias under the first one is scaled by it."""
-    inner = plan(operand, dataclasses.replace(factor, numbers=None))
+    operator = hlo.multiply if isinstance(op, hlo.MulOp) else hlo.divide
+    inner = plan(operand, dataclasses.replace(factor, numbers=_product(op, other, factor)))
     place = factor.axis
 
     def combined(scale: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -117,6 +128,17 @@ def _through_scale(
     if isinstance(inner, NoMatch):
         return Plan((layer_name(op, factor.weights, *op.operands),), merge)
     return dataclasses.replace(inner, act=act, saves=inner.saves + 1)
+
+
+def _product(op: ir.OpView, other: ir.Value, factor: Factor) -> Array | None:
+    """The numbers of both scales together, where they are known."""
+    found = compact(other, factor.weights)
+    numbers = None if found is None else factor.weights.evaluate(found.source)
+    if factor.numbers is None or numbers is None:
+        return None
+    operator = np.multiply if isinstance(op, hlo.MulOp) else np.divide
+    with np.errstate(all="ignore"):
+        return np.asarray(operator(factor.numbers, numbers.reshape(-1)[: factor.numbers.size]))
 
 
 def through_convert(op: hlo.ConvertOp, factor: Factor) -> Plan | NoMatch:

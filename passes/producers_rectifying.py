@@ -12,15 +12,16 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.passes.building import along, convert, shape_of, tensor_type
 from stablenorm.passes.channels import channel_vector
 from stablenorm.passes.copies import with_operand, with_operands
-from stablenorm.passes.matching import defining_op, splat_number
+from stablenorm.passes.leaky_relu import LeakyRelu, leaky_relu
+from stablenorm.passes.matching import splat_number
 from stablenorm.passes.rewriting import NoMatch
 from stablenorm.passes.scaling import Factor, Plan, adding_first, plan
 
 
 def through_maximum(op: hlo.MaxOp | hlo.MinOp, factor: Factor) -> Plan | NoMatch:
     """``s * max(f, c) = max(s * f, s * c)``, s not negative, c a weight along the channels: ReLU has c = 0."""
-    if (leaky := _leaky(op)) is not None:
-        return _through_leaky(op, leaky, factor)
+    if (leaky := leaky_relu(op)) is not None:
+        return _through_leaky(leaky, factor)
     sides = ((place, channel_vector(op.operands[1 - place], factor.axis, factor.weights)) for place in (0, 1))
     place, bound = next(((place, vector) for place, vector in sides if vector is not None), (0, None))
     if bound is None:
@@ -44,33 +45,23 @@ def through_maximum(op: hlo.MaxOp | hlo.MinOp, factor: Factor) -> Plan | NoMatch
     return adding_first(inner, factor.axis, emit)
 
 
-def _leaky(op: hlo.MaxOp | hlo.MinOp) -> tuple[int, hlo.MulOp] | None:
-    """Where f stands in ``max(f, slope * f)``, and the product."""
-    for place in (0, 1):
-        product_ = defining_op(op.operands[1 - place])
-        if isinstance(product_, hlo.MulOp) and op.operands[place] in (product_.lhs, product_.rhs):
-            return place, product_
-    return None
+def through_select(op: hlo.SelectOp, factor: Factor) -> Plan | NoMatch:
+    """A leaky ReLU, as frameworks write it."""
+    leaky = leaky_relu(op)
+    return NoMatch("a selection before it that is no leaky ReLU") if leaky is None else _through_leaky(leaky, factor)
 
 
-def _through_leaky(op: hlo.MaxOp | hlo.MinOp, leaky: tuple[int, hlo.MulOp], factor: Factor) -> Plan | NoMatch:
-    """``s * max(f, slope * f) = max(s * f, slope * (s * f))``, s not negative, slope a number."""
-    place, product_ = leaky
-    f, readers = op.operands[place], factor.readers
-    slope = product_.rhs if product_.lhs == f else product_.lhs
+def _through_leaky(leaky: LeakyRelu, factor: Factor) -> Plan | NoMatch:
+    """``s * leaky(f) = leaky(s * f)``, s not negative"""
     unfit = not_positive(factor)
     if unfit is not None:
         return unfit
-    if splat_number(slope) is None or len(readers.of(f)) != 2 or not readers.single(product_.result):
-        return NoMatch("a leaky ReLU before it has a slope that is no number, or another consumer")
-    inner = plan(f, dataclasses.replace(factor, shared=True))
+    if not leaky.is_all_that_reads(factor.readers):
+        return NoMatch("something else than the leaky ReLU before it reads what that reads")
+    inner = plan(leaky.operand, dataclasses.replace(factor, shared=True))
     if isinstance(inner, NoMatch):
         return inner
-
-    def emit(value: ir.Value, scale: ir.Value) -> ir.Value:
-        return with_operands(op, {place: value, 1 - place: hlo.multiply(value, slope)})
-
-    return adding_first(inner, factor.axis, emit)
+    return adding_first(inner, factor.axis, lambda value, scale: leaky.of(value))
 
 
 def _scaled_along(vector: ir.Value, scale: ir.Value, axis: int, like: ir.Value) -> ir.Value:

@@ -15,12 +15,15 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import func
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import convert, product, shape_of, tensor_type
 from stablenorm.passes.compact import apply
 from stablenorm.passes.consumers_moving import concatenated_form, concatenated_pending
+from stablenorm.passes.consumers_rectifying import through_leaky_relu
 from stablenorm.passes.distances import largest_distance
+from stablenorm.passes.leaky_relu import LeakyRelu, leaky_relu_of
 from stablenorm.passes.pending import FARTHEST, Form, Pending, Step
 from stablenorm.passes.readers import Reader, Readers
 from stablenorm.passes.rewriting import NoMatch
@@ -135,6 +138,8 @@ def _onward(value: ir.Value, form: Form, walk: Walk, steps: int) -> Push | NoMat
         return NoMatch("nothing reads it")
     if steps == FARTHEST:
         return NoMatch(f"no weight takes it within {FARTHEST} operations")
+    if (leaky := leaky_relu_of(value, walk.readers)) is not None:
+        return _through_leaky_relu(leaky, form, walk, steps)
     ways: list[Push] = []
     for reader in readers:
         way = _through(reader, value, form, walk, steps)
@@ -144,19 +149,27 @@ def _onward(value: ir.Value, form: Form, walk: Walk, steps: int) -> Push | NoMat
     return _together(ways)
 
 
+def _through_leaky_relu(leaky: LeakyRelu, form: Form, walk: Walk, steps: int) -> Push | NoMatch:
+    step = through_leaky_relu(leaky, form)
+    walk.seen.add(leaky.op.results[0])
+    return step if isinstance(step, NoMatch) else _after(leaky.op, leaky.place, step, walk, steps)
+
+
 def _through(reader: Reader, value: ir.Value, form: Form, walk: Walk, steps: int) -> Push | NoMatch:
     op, place = reader
     rule = walk.rules.get(type(op))
+    if isinstance(op, func.ReturnOp):
+        return NoMatch("it is an output")
     if rule is None:
         return NoMatch(f"{op.operation.name} reads it, which a per-channel map cannot pass")
     if op.results[0] in walk.seen:
-        return NoMatch(f"{op.operation.name} reads it twice")
+        return NoMatch(f"branches of it meet again in {op.operation.name}")
     if not isinstance(value.owner, ir.Block) and op.operation.block != value.owner.operation.block:
         return NoMatch(f"{op.operation.name} reads it in another region")
     if isinstance(op, hlo.ConcatenateOp) and form.scale is not None:
         return _waiting(op, place, form, walk, steps)
     if op.results[0] in walk.joins:
-        return NoMatch(f"{op.operation.name} reads it twice, once without its scale")
+        return NoMatch(f"branches of it meet again in {op.operation.name}, one without its scale")
     walk.seen.add(op.results[0])
     step = rule(op, place, form, walk.weights)
     if isinstance(step, NoMatch):

@@ -61,10 +61,10 @@ def rows(mean: float = 0.0, deviation: float = 1.0) -> Array:
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.0, "folded"), (60.0, "folded"), (70.0, "declined"), (1e6, "declined")]
+    ("mean", "verdict"), [(0.0, "folded"), (15.0, "folded"), (17.0, "declined"), (1e6, "declined")]
 )
 def test_a_mean_far_from_zero_is_subtracted_first(mean: float, verdict: str):
-    """Folded, its products cost as many roundings as it has deviations, 64 at most."""
+    """Folded, its products cost as many roundings as it has deviations, 16 at most."""
     numbers = {"bn/mean": mean, "bn/variance": 1.0, "bn/scale": 1.0, "bn/offset": 0.0}
     remark, got, truth = folded(dense("before"), numbers, rows(mean))
     assert remark.verdict == verdict

@@ -181,7 +181,7 @@ func.func @max_pool_of_both_signs(
 // Maxima that do not begin at -inf.
 // CHECK-LABEL: @max_pool_from_zero(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: {{.*}}fold-batch-norm: {{.*}}: declined: a maximum over windows before it that does not begin at -inf
+// EXPLAIN-NEXT: {{.*}}fold-batch-norm: {{.*}}: declined: a maximum before it that does not begin at -inf
 func.func @max_pool_from_zero(
     %x: tensor<2x5x5x4xf32>,
     %w: tensor<3x3x4x6xf32> {stablenorm.weight = "conv/kernel"},

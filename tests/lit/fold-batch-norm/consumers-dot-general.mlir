@@ -74,7 +74,7 @@ func.func @algorithm(
 // Along the rows, which the weight does not have.
 // CHECK-LABEL: @rows(
 // CHECK: stablehlo.batch_norm_inference
-// EXPLAIN-NEXT: fold-batch-norm: bn: declined: {{.*}}; behind it, func.return reads it, which a per-channel map cannot pass
+// EXPLAIN-NEXT: fold-batch-norm: bn: declined: {{.*}}; behind it, it is an output
 func.func @rows(
     %x: tensor<5x4xf32>,
     %w: tensor<4x3xf32> {stablenorm.weight = "dense/kernel"},
