@@ -19,13 +19,13 @@ After::
       %y = stablehlo.multiply %x, %b : tensor<2x3xf32>
 
 Constants count as weights where arithmetic is done on them. What only repeats a value (a broadcast, a splat constant)
-stays in ``@main``: it costs nothing there, and a stored copy would cost memory.
+or a part of it stays in ``@main``: it costs nothing there, and a stored copy would cost memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import func
@@ -95,11 +95,18 @@ def _is_weight_arithmetic(op: ir.OpView, weights: Weights) -> bool:
 
 
 def _without_repetition(value: ir.Value) -> ir.Value:
+    """What a broadcast repeats, be it only a part of that; without a broadcast, the value."""
     op = defining_op(value)
-    while isinstance(op, hlo.BroadcastInDimOp) and product(shape_of(op.operand)) < product(shape_of(op.result)):
+    if not _repeats(op):
+        return value
+    while _repeats(op) or isinstance(op, hlo.ReshapeOp | hlo.SliceOp):
         value = op.operand
         op = defining_op(value)
     return value
+
+
+def _repeats(op: ir.OpView | None) -> TypeGuard[hlo.BroadcastInDimOp]:
+    return isinstance(op, hlo.BroadcastInDimOp) and product(shape_of(op.operand)) < product(shape_of(op.result))
 
 
 def _is_hoisted(value: ir.Value, weights: Weights) -> bool:

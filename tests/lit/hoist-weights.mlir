@@ -129,3 +129,38 @@ func.func public @main(%x: tensor<3xf32>, %w: tensor<3xf32> {stablenorm.weight =
   %y = stablehlo.multiply %x, %r : tensor<3xf32>
   return %y : tensor<3xf32>
 }
+
+// -----
+
+// Parts of one weight that are repeated: it is prepared whole, once, and @main reads the parts.
+// CHECK-LABEL: @prepare(
+// CHECK: return %{{[^,]*}} : tensor<2x3xf32>
+// CHECK-LABEL: @main(
+// CHECK-SAME: %[[X:.*]]: tensor<4x3xf32>, %[[P:[^,]*]]: tensor<2x3xf32> {stablenorm.prepared = "w"})
+// CHECK: stablehlo.slice %[[P]] [0:1, 0:3]
+// CHECK: stablehlo.slice %[[P]] [1:2, 0:3]
+func.func public @main(%x: tensor<4x3xf32>, %w: tensor<2x3xf32> {stablenorm.weight = "w"}) -> tensor<4x3xf32> {
+  %e = stablehlo.exponential %w : tensor<2x3xf32>
+  %a = stablehlo.slice %e [0:1, 0:3] : (tensor<2x3xf32>) -> tensor<1x3xf32>
+  %b = stablehlo.reshape %a : (tensor<1x3xf32>) -> tensor<3xf32>
+  %c = stablehlo.broadcast_in_dim %b, dims = [1] : (tensor<3xf32>) -> tensor<4x3xf32>
+  %d = stablehlo.slice %e [1:2, 0:3] : (tensor<2x3xf32>) -> tensor<1x3xf32>
+  %f = stablehlo.reshape %d : (tensor<1x3xf32>) -> tensor<3xf32>
+  %g = stablehlo.broadcast_in_dim %f, dims = [1] : (tensor<3xf32>) -> tensor<4x3xf32>
+  %h = stablehlo.multiply %x, %c : tensor<4x3xf32>
+  %y = stablehlo.add %h, %g : tensor<4x3xf32>
+  return %y : tensor<4x3xf32>
+}
+
+// -----
+
+// A part that nothing repeats is prepared as it is: a matrix product would copy it on every call.
+// CHECK-LABEL: @prepare(
+// CHECK: return %{{[^,]*}} : tensor<3x2xf32>
+// CHECK-LABEL: @main(
+// CHECK-NOT: stablehlo.slice
+func.func public @main(%x: tensor<4x3xf32>, %w: tensor<6x2xf32> {stablenorm.weight = "w"}) -> tensor<4x2xf32> {
+  %a = stablehlo.slice %w [0:3, 0:2] : (tensor<6x2xf32>) -> tensor<3x2xf32>
+  %y = stablehlo.dot_general %x, %a, contracting_dims = [1] x [0] : (tensor<4x3xf32>, tensor<3x2xf32>) -> tensor<4x2xf32>
+  return %y : tensor<4x2xf32>
+}
