@@ -29,6 +29,8 @@ def _compile(options: argparse.Namespace) -> int:
         progress("writing the folder")
         executable.save(options.output)
     print(executable.report)
+    if options.report:
+        print(executable.cost())
     print(f"{options.output}: {', '.join((saving.MODULE, saving.WEIGHTS, saving.REPORT))}")
     print(f"takes ({executable.signature})")
     return 0
@@ -71,12 +73,17 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _model(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `compile` that the command line gives."""
+    import jax
+
     from stablenorm.compiler.saving import read_weights
 
+    if options.target == "cpu" or options.topology is not None:
+        jax.config.update("jax_platforms", "cpu")  # JAX need not start other devices, or log that it found none
     return {
         "model": options.model,
         "input_shape": _shapes(options.input_shape),
         "target": options.target,
+        "topology": options.topology,
         "passes": options.passes,
         "fold": not options.no_fold,
         "weights": read_weights(options.weights) if options.weights else None,
@@ -138,6 +145,7 @@ examples:
     compile_ = _command(commands, "compile", "compile a model into a folder")
     _add_model(compile_)
     compile_.add_argument("-o", "--output", required=True, metavar="OUT", help="the folder to write")
+    compile_.add_argument("--report", action="store_true", help="print what XLA made of it; report.json always has it")
     compile_.set_defaults(command=_compile)
 
     run = _command(commands, "run", "run a compiled model on arrays in .npy files")
@@ -176,7 +184,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]SIZES",
         help="sizes that the model leaves open, such as 1,224,224,3; once for each input",
     )
-    parser.add_argument("--target", default="cpu", help="where it will run: cpu, the default")
+    parser.add_argument("--target", default="cpu", help="where it will run: cpu (the default) or tpu")
+    parser.add_argument(
+        "--topology",
+        metavar="NAME",
+        help="compile for a device that is not attached: for tpu such as v5e:2x4",
+    )
     parser.add_argument(
         "--passes",
         metavar="PIPELINE",

@@ -12,7 +12,7 @@ from stablenorm.compiler.frontends import import_model
 from stablenorm.compiler.imported import Imported
 from stablenorm.compiler.report import left_over, make_report
 from stablenorm.compiler.signature import Array
-from stablenorm.compiler.targets import find_target, without_folding
+from stablenorm.compiler.targets import Target, find_target, without_folding
 from stablenorm.passes import PassContext
 
 Progress = Callable[[str], None]
@@ -23,6 +23,7 @@ def compile(
     model: Any,
     *arguments: Any,
     target: str = "cpu",
+    topology: str | None = None,
     input_shape: Any = None,
     passes: str | None = None,
     fold: bool = True,
@@ -39,7 +40,9 @@ def compile(
             StableHLO file (``.mlir``, ``.mlirbc``).
         arguments: for a JAX function and an NNX module, example arguments (arrays or `jax.ShapeDtypeStruct`; bools are
             a module's options); for a Keras 3 model, where it does not say what its inputs are.
-        target: ``cpu``.
+        target: ``cpu`` or ``tpu``.
+        topology: compiles for a device that need not be attached, by its name: for ``tpu`` such as ``v5e:2x2``, where
+            the extra ``tpu`` is installed. The result can be inspected and saved.
         input_shape: sizes that the model leaves open: a shape such as ``(1, 224, 224, 3)``, one shape for each input,
             or shapes by input name. An open batch size needs none: the executable takes any.
         passes: a pipeline instead of the target's own, such as ``"import-cleanup,lower-batch-norm"``.
@@ -54,6 +57,7 @@ def compile(
     """
     options: dict[str, Any] = {
         "target": target,
+        "topology": topology,
         "input_shape": input_shape,
         "passes": passes,
         "fold": fold,
@@ -67,6 +71,7 @@ def build_with_reference(
     model: Any,
     *arguments: Any,
     target: str = "cpu",
+    topology: str | None = None,
     input_shape: Any = None,
     passes: str | None = None,
     fold: bool = True,
@@ -74,7 +79,7 @@ def build_with_reference(
     **sources: Any,
 ) -> tuple[Executable, Reference]:
     """As `compile`, and what the model's own framework computes: flat outputs from flat inputs."""
-    platform = find_target(target)
+    platform = find_target(target, topology)
     text = passes if passes is not None else platform.pipeline if fold else without_folding(platform.pipeline)
     pipeline.parse(text)  # a misspelt pass is told before the model is imported
 
@@ -84,7 +89,7 @@ def build_with_reference(
 
     original = frontend(input_shape)
 
-    def finish(imported: Imported) -> Executable:
+    def finish(imported: Imported, platform: Target) -> Executable:
         context = PassContext(weights=original.weights)
         pipeline.run(imported.module, text, context, progress=progress)
         report = make_report([*context.remarks, *left_over(imported.module)])
@@ -92,17 +97,21 @@ def build_with_reference(
         return Executable(imported.signature, report, platform, original.weights, imported.module, specialize)
 
     def for_batch(batch: int) -> Executable:
-        return finish(frontend({spec.name: spec.shape for spec in original.signature.with_batch(batch).inputs}))
+        # A call asks for it, which needs an attached device.
+        return finish(
+            frontend({spec.name: spec.shape for spec in original.signature.with_batch(batch).inputs}),
+            platform.attached(),
+        )
 
     specialize = for_batch if original.open_batch else None
-    return finish(original), original.reference
+    return finish(original, platform), original.reference
 
 
 def load(path: str | os.PathLike[str]) -> Executable:
     """The executable that `Executable.save` wrote, compiled again for its target. No code in the folder runs.
 
     Raises:
-        StablenormError: it is not such a folder, or a file in it is broken.
+        StablenormError: it is not such a folder, a file in it is broken, or its target is not here.
     """
     saved = saving.load(path)
-    return Executable(saved.signature, saved.report, find_target(saved.target), saved.weights, saved.module)
+    return Executable(saved.signature, saved.report, saved.target, saved.weights, saved.module)

@@ -12,11 +12,13 @@ import numpy as np
 from jax.extend.mlir import ir
 
 from stablenorm.compiler import saving
+from stablenorm.compiler.cost import Cost
+from stablenorm.compiler.devices import attached_device
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.report import Report
 from stablenorm.compiler.signature import Array, Signature, describe
 from stablenorm.compiler.stablehlo_io import copy_module
-from stablenorm.compiler.targets import Target
+from stablenorm.compiler.targets import Target, find_target
 from stablenorm.compiler.xla import Compiled, compile_module
 from stablenorm.passes.dtypes import dtype_of
 from stablenorm.passes.rewriting import functions
@@ -52,18 +54,21 @@ class Executable:
     _by_batch: dict[int, Executable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # For the topology, where the target names one: to look at, not to run.
         self._compiled: Compiled = compile_module(without_prepare(self.module), self.target)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Runs the model.
 
         Raises:
-            StablenormError: an input's structure, shape or dtype is not the model's, or a weight has no value.
+            StablenormError: an input's structure, shape or dtype is not the model's, a weight has no value, or no
+                device of the target is attached.
         """
         leaves = self.signature.leaves(arguments, keywords)
+        attached_device(self.target)  # before another batch size is compiled for
         variant = self._for_batch_of(leaves)
         inputs = variant.signature.checked(leaves)
-        outputs = variant._compiled(*inputs, *variant._prepared)
+        outputs = variant._runnable(*inputs, *variant._prepared)
         return self.signature.unflatten([np.asarray(output) for output in outputs])
 
     def stablehlo(self) -> str:
@@ -74,15 +79,27 @@ class Executable:
         """What XLA made of it: the optimized HLO, as text."""
         return self._compiled.hlo()
 
+    def cost(self) -> Cost:
+        """What a call costs, as XLA reckons: bytes accessed, memory, fusions, collectives. Nothing runs."""
+        return self._compiled.cost()
+
     def save(self, path: str) -> None:
-        """Writes a folder with ``module.mlirbc``, ``weights.safetensors`` and ``report.json``.
+        """Writes a folder with ``module.mlirbc``, ``weights.safetensors`` and ``report.json``, with the cost.
 
         A folder of an earlier save is replaced, and only when the new one is complete.
 
         Raises:
             StablenormError: something else stands at ``path``, or the folder cannot be written.
         """
-        saving.save(path, saving.Saved(self.module, self.signature, self.weights, self.report, self.target.name))
+        saved = saving.Saved(self.module, self.signature, self.weights, self.report, self.target)
+        saving.save(path, saved, self.cost())
+
+    @functools.cached_property
+    def _runnable(self) -> Compiled:
+        """What was compiled for a device that is attached."""
+        if self.target.topology is None:
+            return self._compiled
+        return compile_module(without_prepare(self.module), self.target.attached())
 
     @functools.cached_property
     def _prepared(self) -> list[jax.Array]:
@@ -99,9 +116,12 @@ class Executable:
         types = [type_ for type_, name in zip(taker.type.inputs, weight_names(taker), strict=True) if name is not None]
         values = [_fitting(name, self.weights[name], type_) for name, type_ in zip(names, types, strict=True)]
         if "prepare" in by_name:
-            return compile_module(_only_prepare(self.module), self.target)(*values)
+            # Once, in float64: on the CPU, so that every target gets the same weights.
+            values = [
+                np.asarray(value) for value in compile_module(_only_prepare(self.module), find_target("cpu"))(*values)
+            ]
         with jax.enable_x64(True):
-            return [jax.device_put(value) for value in values]
+            return [jax.device_put(value, attached_device(self.target)) for value in values]
 
     def _for_batch_of(self, leaves: list[Any]) -> Executable:
         if self._specialize is None:

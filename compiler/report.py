@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from jax.extend.mlir import ir
 
@@ -66,11 +66,14 @@ class Report:
     def _batch_norms(self) -> list[Row]:
         return [row for row in self.rows if row.kind == "batch norm"]
 
-    def to_json(self) -> str:
-        """``{"folded": 1, "total": 2, "removed": 1, "rows": [{"name": ..., "kind": ..., ...}, ...]}``, as in `Row`"""
+    def to_json(self, **more: Any) -> str:
+        """``{"folded": 1, "total": 2, "removed": 1, "rows": [{"name": ..., "kind": ..., ...}, ...]}``, as in `Row`.
+
+        ``more`` stands behind them.
+        """
         rows = [dataclasses.asdict(row) for row in self.rows]
         counts = {"folded": self.folded, "total": self.total, "removed": self.removed}
-        return json.dumps(counts | {"rows": rows}, indent=2) + "\n"
+        return json.dumps(counts | {"rows": rows} | more, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:

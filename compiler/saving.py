@@ -13,30 +13,32 @@ import jax
 import numpy as np
 from jax.extend.mlir import ir
 
+from stablenorm.compiler.cost import Cost
 from stablenorm.compiler.diagnostics import StablenormError, first_line
 from stablenorm.compiler.report import Report
 from stablenorm.compiler.signature import Array, Signature
 from stablenorm.compiler.stablehlo_io import portable_artifact, read_module
+from stablenorm.compiler.targets import Target, find_target
 from stablenorm.passes.context import make_context
 from stablenorm.passes.dtypes import DTYPES, dtype_of
 from stablenorm.passes.rewriting import find_function
 
 MODULE, WEIGHTS, REPORT = "module.mlirbc", "weights.safetensors", "report.json"
-SIGNATURE, TARGET = "stablenorm.signature", "stablenorm.target"
+SIGNATURE, TARGET, TOPOLOGY = "stablenorm.signature", "stablenorm.target", "stablenorm.topology"
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What the folder holds. The signature and the target's name stand in the module, as attributes."""
+    """What the folder holds. The signature and the target's names stand in the module, as attributes."""
 
     module: ir.Module
     signature: Signature
     weights: Mapping[str, Array]
     report: Report
-    target: str
+    target: Target
 
 
-def save(path: str | os.PathLike[str], saved: Saved) -> None:
+def save(path: str | os.PathLike[str], saved: Saved, cost: Cost) -> None:
     """Writes the folder beside its place, then moves it there."""
     place = Path(path).resolve()  # a link keeps pointing there
     check_replaceable(place)
@@ -47,7 +49,7 @@ def save(path: str | os.PathLike[str], saved: Saved) -> None:
             fresh.mkdir()
             (fresh / MODULE).write_bytes(_artifact(saved))
             write_weights(fresh / WEIGHTS, saved.weights)
-            (fresh / REPORT).write_text(saved.report.to_json())
+            (fresh / REPORT).write_text(saved.report.to_json(cost=dataclasses.asdict(cost)))
             _exchange(place, fresh, old)
     except OSError as error:
         raise StablenormError(f"{place}: cannot be written: {error.strerror}; choose another folder") from error
@@ -67,7 +69,8 @@ def load(path: str | os.PathLike[str]) -> Saved:
     attributes = module.operation.attributes
     try:
         signature = Signature.from_json(ir.StringAttr(attributes[SIGNATURE]).value)
-        target = ir.StringAttr(attributes[TARGET]).value
+        topology = ir.StringAttr(attributes[TOPOLOGY]).value if TOPOLOGY in attributes else None
+        target = find_target(ir.StringAttr(attributes[TARGET]).value, topology)
         report = Report.from_json((place / REPORT).read_text())
         _check_signature(signature, module)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -124,7 +127,9 @@ def _array(entry: Mapping[str, Any]) -> Array:
 def _artifact(saved: Saved) -> bytes:
     with saved.module.context:
         saved.module.operation.attributes[SIGNATURE] = ir.StringAttr.get(saved.signature.to_json())
-        saved.module.operation.attributes[TARGET] = ir.StringAttr.get(saved.target)
+        saved.module.operation.attributes[TARGET] = ir.StringAttr.get(saved.target.name)
+        if saved.target.topology is not None:
+            saved.module.operation.attributes[TOPOLOGY] = ir.StringAttr.get(saved.target.topology)
     return portable_artifact(saved.module)
 
 

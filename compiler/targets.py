@@ -15,11 +15,17 @@ class Target:
     Attributes:
         pipeline: the default pipeline, from what a frontend hands over to what XLA compiles.
         compiler_options: XLA's options by name.
+        topology: the device to compile for, by name; None is one that is attached.
     """
 
     name: str
     pipeline: str
     compiler_options: Mapping[str, str | bool]
+    topology: str | None = None
+
+    def attached(self) -> Target:
+        """The same for a device that is attached."""
+        return dataclasses.replace(self, topology=None)
 
 
 _FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm"
@@ -27,18 +33,23 @@ _FINISHED = "hoist-weights,canonicalize,cse"
 
 _CPU = "lower-depthwise-convolution,lower-pointwise-convolution"
 
-TARGETS = {"cpu": Target("cpu", f"{_FOLDED},{_CPU},{_FINISHED}", {})}
+TARGETS = {
+    "cpu": Target("cpu", f"{_FOLDED},{_CPU},{_FINISHED}", {}),
+    "tpu": Target("tpu", f"{_FOLDED},{_FINISHED}", {}),
+}
 
 
-def find_target(name: str) -> Target:
-    """The target of that name.
+def find_target(name: str, topology: str | None = None) -> Target:
+    """The target of that name, for devices of that topology.
 
     Raises:
-        StablenormError: there is none.
+        StablenormError: there is none, or it is no target with topologies.
     """
     if name not in TARGETS:
         raise StablenormError(f"got the target {name!r}, allowed: {', '.join(TARGETS)}")
-    return TARGETS[name]
+    if topology is not None and name == "cpu":
+        raise StablenormError(f"topology: got {topology!r} for the target cpu, allowed: none; it is this machine's")
+    return dataclasses.replace(TARGETS[name], topology=topology)
 
 
 def without_folding(pipeline: str) -> str:

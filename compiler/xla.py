@@ -10,6 +10,8 @@ import jax.export
 import jax.numpy as jnp
 from jax.extend.mlir import ir
 
+from stablenorm.compiler.cost import Cost, cost_of
+from stablenorm.compiler.devices import device_for
 from stablenorm.compiler.diagnostics import StablenormError, first_line
 from stablenorm.compiler.stablehlo_io import portable_artifact
 from stablenorm.compiler.targets import Target
@@ -35,17 +37,22 @@ class Compiled:
         """XLA's optimized HLO."""
         return str(self.executable.as_text())
 
+    def cost(self) -> Cost:
+        """What a call costs, as XLA reckons."""
+        return cost_of(self.executable)
+
 
 def compile_module(module: ir.Module, target: Target) -> Compiled:
     """Compiles the one public function of a module.
 
     Raises:
-        StablenormError: a tensor has no static shape or no NumPy dtype, or XLA refuses the module.
+        StablenormError: a tensor has no static shape or no NumPy dtype, XLA refuses the module, or there is no device
+            to compile for.
     """
     main = find_function(module, "main")
     assert main is not None, "every pipeline and frontend leaves @main"
     # Named, because JAX would take another device where the machine has one.
-    device = jax.sharding.SingleDeviceSharding(jax.devices(target.name)[0])
+    device = jax.sharding.SingleDeviceSharding(device_for(target))
     arguments, results = (_specs(types, device) for types in (main.type.inputs, main.type.results))
     with jax.enable_x64(True):
         # An export of a stand-in with the same types, into which the module is put: the public way to hand XLA a

@@ -51,6 +51,7 @@ def test_a_loaded_executable_is_the_saved_one(dtype: Any, tmp_path: Path) -> Non
     jax.tree.map(np.testing.assert_array_equal, loaded(x), saved(x))
     assert set(loaded(x)) == {"logits", "parts"}
     assert json.loads((place / "report.json").read_text()) == {
+        "cost": dataclasses.asdict(saved.cost()),
         "folded": 1,
         "total": 1,
         "removed": 1,

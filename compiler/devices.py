@@ -1,0 +1,66 @@
+"""The device that XLA compiles for: one that is attached, or the description of one that is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import jax
+
+from stablenorm.compiler.diagnostics import StablenormError, first_line
+from stablenorm.compiler.targets import Target
+
+
+def device_for(target: Target) -> jax.Device:
+    """The first device of the target's topology, or, where it names none, the first that is attached.
+
+    Raises:
+        StablenormError: the topology is unknown, what compiles for it is not installed, or no device is attached.
+    """
+    return attached_device(target) if target.topology is None else _described_tpu(target.topology)
+
+
+def attached_device(target: Target) -> jax.Device:
+    """The first attached device.
+
+    Raises:
+        StablenormError: there is none.
+    """
+    try:
+        return jax.devices(target.name)[0]
+    except RuntimeError as error:
+        raise StablenormError(
+            f"target {target.name}: JAX sees no such device on this machine; with a topology, such as v5e:2x2, a model "
+            "can be compiled, inspected and saved here, and run elsewhere"
+        ) from error
+
+
+# What libtpu asks of a cloud's machine where a TPU is attached; it would wait for an answer, and log that none came.
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+
+def _is_attached(platform: str) -> bool:
+    try:
+        return bool(jax.devices(platform))
+    except RuntimeError:
+        return False
+
+
+def _described_tpu(topology: str) -> jax.Device:
+    if importlib.util.find_spec("libtpu") is None:
+        raise StablenormError("target tpu: libtpu is not installed; pip install 'stablenorm[tpu]'")
+    from jax.experimental import topologies
+
+    if not _is_attached("tpu"):
+        os.environ.update(_NO_TPU | os.environ)
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
+    except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        raise StablenormError(
+            f"topology: got {topology!r}, allowed: what libtpu knows, such as v5e:2x2, v5e:2x4 or v6e:2x2 "
+            f"({first_line(error)})"
+        ) from error
