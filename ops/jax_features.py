@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, batching, mlir
 
-from stablenorm.passes import batch_statistics
+from stablenorm.passes.batch_statistics import widen
+from stablenorm.passes.block_sums import sums
 from stablenorm.passes.building import convert
 
 Array = jax.Array
@@ -122,8 +122,7 @@ def _inner_types(a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _lower_inner(ctx: Any, a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> list[Any]:
-    f64 = ir.F64Type.get()
-    total = batch_statistics.sum_features(hlo.multiply(convert(a, f64), convert(b, f64)), axes)
+    (total,) = sums([a, b], axes, lambda slices, _: [hlo.multiply(widen(slices[0]), widen(slices[1]))])
     return [convert(total, mlir.dtype_to_ir_type(dtype))]
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, mlir
 
@@ -33,8 +32,8 @@ from stablenorm.ops.jax_features import (
     varying_alike,
 )
 from stablenorm.passes import batch_norm_arithmetic, batch_statistics
-from stablenorm.passes.batch_statistics import sum_together
-from stablenorm.passes.building import along, convert, tensor_type
+from stablenorm.passes.batch_statistics import sum_together, widen
+from stablenorm.passes.building import convert, tensor_type
 from stablenorm.passes.named_forms import OPERANDS
 
 Array = jax.Array
@@ -130,21 +129,21 @@ def _lower_training(ctx: Any, x: Any, scale: Any, offset: Any, *weight: Any, axe
     y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes, _devices(ctx))
     narrow = tensor_type(scale).element_type
     mean = convert(batch.mean, narrow)
-    rest = convert(hlo.subtract(batch.mean, batch_norm_arithmetic.widen(mean)), narrow)
+    rest = convert(hlo.subtract(batch.mean, widen(mean)), narrow)
     inverse = hlo.multiply(inverse, batch_statistics.splat_like(RANGE, inverse))
     features = [convert(value, narrow) for value in (batch.variance, inverse, batch.count)]
     return [convert(y, tensor_type(x).element_type), mean, rest, *features]
 
 
 def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any]:
-    f64 = ir.F64Type.get()
-    x, scale, mean, rest, inverse, count, *weight, ct = (convert(operand, f64) for operand in operands)
-    centered = hlo.subtract(x, along(hlo.add(mean, rest), axes, x))
+    x, *vectors, ct = operands[:6] + operands[-1:]
+    weight, narrow = operands[6] if len(operands) > 7 else None, tensor_type(operands[1]).element_type
+    scale, mean, rest, inverse, count = map(widen, vectors)
     inverse = hlo.divide(inverse, batch_statistics.splat_like(RANGE, inverse))
-    counts, narrow = weight[0] if weight else None, tensor_type(operands[1]).element_type
     sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow)
-    results = batch_norm_arithmetic.gradient(centered, inverse, scale, count, ct, axes, counts, sum_both)
-    types = [tensor_type(operands[0]).element_type, narrow, narrow]
+    mean = hlo.add(mean, rest)
+    results = batch_norm_arithmetic.gradient(x, mean, inverse, scale, count, ct, axes, weight, sum_both)
+    types = [tensor_type(x).element_type, narrow, narrow]
     return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
 
 

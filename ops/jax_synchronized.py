@@ -42,8 +42,8 @@ from stablenorm.ops.jax_features import (
     spread,
     varying_alike,
 )
-from stablenorm.passes.batch_norm_arithmetic import rsqrt_above, scale_and_shift, widen
-from stablenorm.passes.batch_statistics import Sums, local_sums, splat_like, statistics_of
+from stablenorm.passes.batch_norm_arithmetic import rsqrt_above, scale_and_shift
+from stablenorm.passes.batch_statistics import Sums, local_sums, splat_like, statistics_of, widen
 from stablenorm.passes.building import convert, tensor_type
 
 Array = jax.Array
@@ -199,7 +199,7 @@ def _slopes_types(u: Any, *_: Any, axes: tuple[int, ...]) -> list[Any]:
 
 
 def _lower_local(ctx: Any, x: ir.Value, *weight: ir.Value, axes: tuple[int, ...]) -> list[ir.Value]:
-    sums = local_sums(widen(x), axes, *map(widen, weight))
+    sums = local_sums(x, axes, *weight)
     return [sums.first, sums.second, sums.count]
 
 

@@ -11,7 +11,6 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.batch_statistics import (
-    Axes,
     Statistics,
     Sums,
     element_count,
@@ -20,8 +19,9 @@ from stablenorm.passes.batch_statistics import (
     splat_like,
     statistics,
     statistics_of,
-    sum_features,
+    widen,
 )
+from stablenorm.passes.block_sums import Axes, Terms, sums
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
 from stablenorm.passes.collectives import ReplicaGroups, add_over_replicas
 
@@ -43,19 +43,19 @@ def train(
 
     In float64, not rounded. ``parts`` as in `statistics`; with ``groups``, statistics are those of all replicas of one.
     """
-    x, scale, offset = (widen(operands[name]) for name in ("operand", "scale", "offset"))
-    weight = widen(operands["weight"]) if "weight" in operands else None
+    x, weight = operands["operand"], operands.get("weight")
     batch = statistics(x, axes, weight, parts) if groups is None else _over_replicas(x, axes, weight, groups)
     inverse = rsqrt_above(batch.variance, epsilon)
-    return scale_and_shift(x, axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
+    scale, offset = widen(operands["scale"]), widen(operands["offset"])
+    return scale_and_shift(widen(x), axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
 
 
 def _over_replicas(x: ir.Value, axes: Axes, weight: ir.Value | None, groups: ReplicaGroups) -> Statistics:
-    sums = local_sums(x, axes, weight)
+    each = local_sums(x, axes, weight)
     if weight is None and tensor_type(x).has_static_shape:  # each replica runs this program: all count as many
-        first, second = add_over_replicas([sums.first, sums.second], groups)
-        return statistics_of(Sums(_group_count(sums.count, groups), first, second))
-    first, second, count = add_over_replicas([sums.first, sums.second, sums.count], groups)
+        first, second = add_over_replicas([each.first, each.second], groups)
+        return statistics_of(Sums(_group_count(each.count, groups), first, second))
+    first, second, count = add_over_replicas([each.first, each.second, each.count], groups)
     return statistics_of(Sums(count, first, second))
 
 
@@ -76,26 +76,35 @@ def rsqrt_above(variance: ir.Value, epsilon: float) -> ir.Value:
 
 
 def gradient(
-    centered: ir.Value,
+    x: ir.Value,
+    mean: ir.Value,
     inverse: ir.Value,
     scale: ir.Value,
     count: ir.Value,
     grad_output: ir.Value,
     axes: Axes,
     weight: ir.Value | None,
-    sum_both: Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]],
+    sum_both: Callable[[Sequence[ir.Value], Axes, Terms], Sequence[ir.Value]] = sums,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """``grad_operand``, ``grad_scale``, ``grad_offset`` of float64 operands; ``centered`` is ``x - mean``.
+    """``grad_operand``, ``grad_scale``, ``grad_offset`` in float64; vectors are that already.
 
-    Where the statistics counted each element ``weight`` times, so does what they pass on. ``sum_both`` sums two tensors
-    over all dimensions but ``axes``.
+    Where the statistics counted each element ``weight`` times, so does what they pass on. ``sum_both`` is `sums`, over
+    more than this operand perhaps.
     """
-    h = hlo.multiply(centered, along(inverse, axes, centered))
-    grad_offset, grad_scale = sum_both([grad_output, hlo.multiply(grad_output, h)], axes)
-    mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
-    through_statistics = hlo.add(mean, hlo.multiply(h, slope))
+
+    def normalized(x: ir.Value, axes: Axes) -> ir.Value:
+        return hlo.multiply(hlo.subtract(x, along(mean, axes, x)), along(inverse, axes, x))
+
+    def terms(slices: Sequence[ir.Value], axes: Axes) -> list[ir.Value]:
+        x, grad_output = map(widen, slices)
+        return [grad_output, hlo.multiply(grad_output, normalized(x, axes))]
+
+    grad_offset, grad_scale = sum_both([x, grad_output], axes, terms)
+    h, grad_output = normalized(widen(x), axes), widen(grad_output)
+    through_mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
+    through_statistics = hlo.add(through_mean, hlo.multiply(h, slope))
     if weight is not None:
-        through_statistics = hlo.multiply(weight, through_statistics)
+        through_statistics = hlo.multiply(widen(weight), through_statistics)
     inner = hlo.subtract(grad_output, through_statistics)
     return hlo.multiply(inner, along(hlo.multiply(scale, inverse), axes, h)), grad_scale, grad_offset
 
@@ -107,29 +116,27 @@ def gradient_from(
 
     With ``groups``, sums are those of all replicas of one, and so are ``grad_scale`` and ``grad_offset``.
     """
-    narrow = arithmetic_type(operands["operand"])
-    x, scale, grad_output = (widen(operands[name]) for name in ("operand", "scale", "grad_output"))
-    weight = widen(operands["weight"]) if "weight" in operands else None
+    x, weight = operands["operand"], operands.get("weight")
+    narrow = arithmetic_type(x)
 
-    def sums(values: Sequence[ir.Value], axes: Axes) -> list[ir.Value]:
-        each = [sum_features(value, axes) for value in values]
+    def sum_both(operands: Sequence[ir.Value], axes: Axes, terms: Terms) -> list[ir.Value]:
+        each = sums(operands, axes, terms)
         if groups is None:
             return each
         # Nothing is subtracted from these sums, so they need no float64 on their way.
         return [widen(total) for total in add_over_replicas(rounded(each, narrow), groups)]
 
     if batch is None:
-        count = element_count(x, axes) if weight is None else sum_features(weight, axes)
+        count = element_count(x, axes) if weight is None else _sum_of(weight, axes)
         if groups is not None:
             count = _group_count(count, groups) if weight is None else add_over_replicas([count], groups)[0]
         batch = Statistics(widen(operands["mean"]), widen(operands["variance"]), count)
-    centered = hlo.subtract(x, along(batch.mean, axes, x))
-    inverse = rsqrt_above(batch.variance, epsilon)
-    return gradient(centered, inverse, scale, batch.count, grad_output, axes, weight, sums)
+    inverse, scale = rsqrt_above(batch.variance, epsilon), widen(operands["scale"])
+    return gradient(x, batch.mean, inverse, scale, batch.count, operands["grad_output"], axes, weight, sum_both)
 
 
-def widen(value: ir.Value) -> ir.Value:
-    return convert(value, ir.F64Type.get())
+def _sum_of(x: ir.Value, axes: Axes) -> ir.Value:
+    return sums([x], axes, lambda slices, _: [widen(slices[0])])[0]
 
 
 def rounded(values: Sequence[ir.Value], element_type: ir.Type) -> list[ir.Value]:

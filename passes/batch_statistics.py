@@ -1,8 +1,8 @@
 """Statistics of a batch per feature, in arithmetic that does not cancel.
 
-Sums run over float64 numbers, whatever the operand's type, and over distances from a shift near the data. So one pass
-gives both moments: with k the feature's first element, ``(mean - k) ** 2 <= count * variance``, and the subtraction in
-``mean((x - k) ** 2) - mean(x - k) ** 2`` loses ``count`` of float64's 9e15 steps at most.
+Sums (`block_sums.py`) run over float64 numbers, whatever the operand's type, and over distances from a shift near the
+data. So one pass gives both moments: with k the feature's first element, ``(mean - k) ** 2 <= count * variance``, and
+the subtraction in ``mean((x - k) ** 2) - mean(x - k) ** 2`` loses ``count`` of float64's 9e15 steps at most.
 
 Where a batch is spread over devices, no one number is near to all without asking: each part takes its own shift, and
 moves its sums to 0 before they are added (`Sums`). That loses ``(mean / deviation) ** 2`` of the 9e15 steps.
@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.block_sums import Axes, Terms, sum_features, sum_over, sums
 from stablenorm.passes.building import along, convert, product, reshape, shape_of, splat, tensor_type
-
-Axes = Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Sums:
 def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: int = 1) -> Statistics:
     """The statistics of ``x`` over all dimensions but ``axes``, each element counted ``weight`` times.
 
-    ``x`` and ``weight`` are float64 tensors of one shape. What has the weight 0 is not read, were it NaN. Where
+    ``x`` and ``weight`` are tensors of one shape. What has the weight 0 is not read, were it NaN. Where
     nothing has a weight, mean and variance are 0.
 
     ``parts``: over how many devices the batch, the first dimension that is no feature's, may be spread. Each part is
@@ -53,9 +52,9 @@ def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: i
     place = _cut(x, axes, parts)
     if place is not None:
         return statistics_of(_sums_of_parts(x, axes, weight, parts, place))
-    shift, distance, count, weight = _centered(x, axes, weight)
+    shift, count = _shift_and_count(x, axes, weight)
     divide = hlo.divide if weight is None else quotient
-    mean, square = (divide(total, count) for total in _moments(distance, axes, weight))
+    mean, square = (divide(total, count) for total in _moments(x, shift, axes, weight))
     # Rounding may leave less than nothing; a NaN must stay one, and maximum keeps it.
     variance = hlo.maximum(hlo.subtract(square, hlo.multiply(mean, mean)), splat_like(0.0, mean))
     return Statistics(hlo.add(shift, mean), variance, count)
@@ -63,8 +62,8 @@ def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: i
 
 def local_sums(x: ir.Value, axes: Axes, weight: ir.Value | None = None) -> Sums:
     """The sums of ``x`` and ``weight`` as in `statistics`: about a shift nearby, then moved to 0."""
-    shift, distance, count, weight = _centered(x, axes, weight)
-    first, second = _moments(distance, axes, weight)
+    shift, count = _shift_and_count(x, axes, weight)
+    first, second = _moments(x, shift, axes, weight)
     # sum(w x) = first + count k; sum(w x x) = second + k (2 first + count k)
     moved = hlo.multiply(count, shift)
     twice = hlo.add(hlo.add(first, first), moved)
@@ -80,27 +79,32 @@ def statistics_of(sums: Sums) -> Statistics:
     return Statistics(mean, hlo.select(hlo.compare(variance, noise, _comparison("LT")), zero, variance), sums.count)
 
 
-def sum_together(values: Sequence[ir.Value], axes: Axes, parts: int, sent: ir.Type) -> list[ir.Value]:
-    """The sums of several float64 tensors of one shape over all dimensions but ``axes``; ``parts`` as in `statistics`.
+def sum_together(operands: Sequence[ir.Value], axes: Axes, terms: Terms, parts: int, sent: ir.Type) -> list[ir.Value]:
+    """`sums`, whose terms are float64; ``parts`` as in `statistics`.
 
     Where there are parts, what they add up has the type ``sent``: sums that nothing is subtracted from need no float64.
     """
-    place = _cut(values[0], axes, parts)
+    place = _cut(operands[0], axes, parts)
     if place is None:
-        return [sum_features(value, axes) for value in values]
+        return sums(operands, axes, terms)
     inner = _cut_axes(axes, place)
-    sums = [convert(sum_features(_in_parts(value, parts, place), inner), sent) for value in values]
-    return [convert(total, _f64()) for total in _add_parts(sums, inner.index(place))]
+    part = inner.index(place)
+
+    def terms_of_part(slices: Sequence[ir.Value], axes: Axes) -> Sequence[ir.Value]:
+        return terms(slices, [axis for number, axis in enumerate(axes) if number != part])
+
+    each = sums([_in_parts(operand, parts, place) for operand in operands], inner, terms_of_part)
+    return [widen(total) for total in _add_parts([convert(total, sent) for total in each], part)]
 
 
 def _sums_of_parts(x: ir.Value, axes: Axes, weight: ir.Value | None, parts: int, place: int) -> Sums:
     """The part is one more feature until all are added."""
     inner = _cut_axes(axes, place)
     cut_weight = None if weight is None else _in_parts(weight, parts, place)
-    sums, part = local_sums(_in_parts(x, parts, place), inner, cut_weight), inner.index(place)
+    each, part = local_sums(_in_parts(x, parts, place), inner, cut_weight), inner.index(place)
     if weight is None:  # the count is known to all
-        return Sums(element_count(x, axes), *_add_parts([sums.first, sums.second], part))
-    return Sums(*_add_parts([sums.count, sums.first, sums.second], part))
+        return Sums(element_count(x, axes), *_add_parts([each.first, each.second], part))
+    return Sums(*_add_parts([each.count, each.first, each.second], part))
 
 
 def _cut(x: ir.Value, axes: Axes, parts: int) -> int | None:
@@ -123,7 +127,7 @@ def _cut_axes(axes: Axes, place: int) -> list[int]:
 def _add_parts(values: Sequence[ir.Value], part: int) -> list[ir.Value]:
     """Sums along dimension ``part`` of each value, in one array."""
     stack = hlo.concatenate([reshape(value, [1, *shape_of(value)]) for value in values], 0)
-    total = _sum(stack, [part + 1])
+    total = sum_over(stack, [part + 1])
     return [_row(total, number) for number in range(len(values))]
 
 
@@ -133,23 +137,40 @@ def _row(stack: ir.Value, number: int) -> ir.Value:
     return reshape(hlo.slice(stack, start, limit, [1] * len(shape)), shape[1:])
 
 
-def _centered(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value | None]:
-    """A number near the data, the distance of each element from it, the count, the weight."""
+def _shift_and_count(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+    """A number near the data, and the count."""
     if weight is None:
         count = element_count(x, axes)
-        shift = _shift(x, axes, count)
-    else:
-        zero = splat_like(0.0, weight)
-        x = hlo.select(hlo.compare(weight, zero, _comparison("EQ")), zero, x)
-        count = sum_features(weight, axes)
-        shift = _near(sum_features(hlo.multiply(weight, x), axes), count)
-    return shift, hlo.subtract(x, along(shift, axes, x)), count, weight
+        return _shift(x, axes, count), count
+
+    def terms(slices: Sequence[ir.Value], _: Axes) -> list[ir.Value]:
+        x, weight = _counted(*slices)
+        return [weight, hlo.multiply(weight, x)]
+
+    count, total = sums([x, weight], axes, terms)
+    return _near(total, count), count
 
 
-def _moments(distance: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Value, ir.Value]:
-    """``sum(w d), sum(w d d)``"""
-    weighted = distance if weight is None else hlo.multiply(weight, distance)
-    return sum_features(weighted, axes), sum_features(hlo.multiply(weighted, distance), axes)
+def _moments(x: ir.Value, shift: ir.Value, axes: Axes, weight: ir.Value | None) -> list[ir.Value]:
+    """``sum(w d), sum(w d d)``, with d the distance from ``shift``."""
+
+    def terms(slices: Sequence[ir.Value], axes: Axes) -> list[ir.Value]:
+        if weight is None:
+            distance = hlo.subtract(widen(slices[0]), along(shift, axes, slices[0]))
+            return [distance, hlo.multiply(distance, distance)]
+        x, counts = _counted(*slices)
+        distance = hlo.subtract(x, along(shift, axes, x))
+        weighted = hlo.multiply(counts, distance)
+        return [weighted, hlo.multiply(weighted, distance)]
+
+    return sums([x] if weight is None else [x, weight], axes, terms)
+
+
+def _counted(x: ir.Value, weight: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Both in float64; x is 0 where its weight is."""
+    x, weight = widen(x), widen(weight)
+    zero = splat_like(0.0, weight)
+    return hlo.select(hlo.compare(weight, zero, _comparison("EQ")), zero, x), weight
 
 
 def element_count(x: ir.Value, axes: Axes) -> ir.Value:
@@ -164,24 +185,6 @@ def element_count(x: ir.Value, axes: Axes) -> ir.Value:
     return hlo.broadcast_in_dim(features, total, [])
 
 
-def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
-    """The sum of a tensor over all dimensions but ``axes``."""
-    return _sum(x, _others(x, axes))
-
-
-def _sum(x: ir.Value, dimensions: Axes) -> ir.Value:
-    element_type = tensor_type(x).element_type
-    kept = [size for place, size in enumerate(shape_of(x)) if place not in dimensions]
-    result = ir.RankedTensorType.get(kept, element_type)
-    op = hlo.ReduceOp([result], [x], [splat(0.0, [], element_type)], list(dimensions))
-    scalar = ir.RankedTensorType.get([], element_type)
-    block = op.body.blocks.append(scalar, scalar)
-    with ir.InsertionPoint(block):
-        hlo.ReturnOp([hlo.add(*block.arguments)])
-    total: ir.Value = op.results[0]
-    return total
-
-
 def splat_like(number: float, like: ir.Value) -> ir.Value:
     """A float64 constant of the shape of ``like``, which may be dynamic."""
     return along(splat(number, [], _f64()), [], like)
@@ -191,9 +194,10 @@ def _shift(x: ir.Value, axes: Axes, count: ir.Value) -> ir.Value:
     """A number near each feature's data: its first element; where there may be none, its mean, by one more pass."""
     shape = shape_of(x)
     if not tensor_type(x).has_static_shape or product(shape) == 0:
-        return _near(sum_features(x, axes), count)
+        return _near(sum_features(widen(x), axes), count)
     limits = [size if place in axes else 1 for place, size in enumerate(shape)]
-    return reshape(hlo.slice(x, [0] * len(shape), limits, [1] * len(shape)), [shape[axis] for axis in axes])
+    first = hlo.slice(x, [0] * len(shape), limits, [1] * len(shape))
+    return widen(reshape(first, [shape[axis] for axis in axes]))
 
 
 def _near(total: ir.Value, count: ir.Value) -> ir.Value:
@@ -215,6 +219,10 @@ def _comparison(direction: str) -> ir.Attribute:
 
 def _others(x: ir.Value, axes: Axes) -> list[int]:
     return [place for place in range(len(shape_of(x))) if place not in axes]
+
+
+def widen(value: ir.Value) -> ir.Value:
+    return convert(value, _f64())
 
 
 def _f64() -> ir.Type:

@@ -70,13 +70,14 @@ func.func @dynamic(%x: tensor<?x3xf32>, %s: tensor<3xf32>) -> tensor<?x3xf32> {
 
 // Training: distances from the first element, summed in float64; one rounding at the end.
 // CHECK-LABEL: @training(
+// CHECK: %[[FIRST:.*]] = stablehlo.slice %arg0 [0:1, 0:3]
+// CHECK: %[[NARROW:.*]] = stablehlo.reshape %[[FIRST]] : (tensor<1x3xf32>) -> tensor<3xf32>
+// CHECK: %[[K:.*]] = stablehlo.convert %[[NARROW]] : (tensor<3xf32>) -> tensor<3xf64>
 // CHECK: %[[X:.*]] = stablehlo.convert %arg0 : (tensor<4x3xf32>) -> tensor<4x3xf64>
-// CHECK: %[[FIRST:.*]] = stablehlo.slice %[[X]] [0:1, 0:3]
-// CHECK: %[[K:.*]] = stablehlo.reshape %[[FIRST]] : (tensor<1x3xf64>) -> tensor<3xf64>
 // CHECK: %[[KB:.*]] = stablehlo.broadcast_in_dim %[[K]], dims = [1]
 // CHECK: %[[D:.*]] = stablehlo.subtract %[[X]], %[[KB]]
-// CHECK: stablehlo.reduce(%[[D]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
 // CHECK: %[[DD:.*]] = stablehlo.multiply %[[D]], %[[D]]
+// CHECK: stablehlo.reduce(%[[D]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
 // CHECK: stablehlo.reduce(%[[DD]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
 // CHECK: %[[Y:.*]] = stablehlo.convert %{{.*}} : (tensor<4x3xf64>) -> tensor<4x3xf32>
 // CHECK: %[[M:.*]] = stablehlo.convert %{{.*}} : (tensor<3xf64>) -> tensor<3xf32>
@@ -91,6 +92,39 @@ func.func @training(
     <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>)
   return %y, %mean, %variance : tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>
+}
+
+// Many rows: both sums of blocks of rows are one array, which one reduction sums. 2056 rows are 128 blocks of 16 and 8.
+// CHECK-LABEL: @blocks(
+// CHECK: %[[ROW:.*]] = stablehlo.slice %arg0 [0:2033:16, 0:8] : (tensor<2056x8xf32>) -> tensor<128x8xf32>
+// CHECK: stablehlo.convert %[[ROW]] : (tensor<128x8xf32>) -> tensor<128x8xf64>
+// CHECK: stablehlo.slice %arg0 [15:2048:16, 0:8]
+// CHECK-NOT: stablehlo.reduce
+// CHECK: %[[BOTH:.*]] = stablehlo.concatenate %{{.*}}, %{{.*}}, dim = 1 :
+// CHECK-SAME: (tensor<128x1x8xf64>, tensor<128x1x8xf64>) -> tensor<128x2x8xf64>
+// CHECK: stablehlo.reduce(%[[BOTH]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
+// CHECK: stablehlo.slice %arg0 [2048:2056, 0:8]
+// CHECK: return
+func.func @blocks(%x: tensor<2056x8xf32>, %scale: tensor<8xf32>) -> tensor<2056x8xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<2056x8xf32>, tensor<8xf32>, tensor<8xf32>) -> (tensor<2056x8xf32>, tensor<8xf32>, tensor<8xf32>)
+  return %y : tensor<2056x8xf32>
+}
+
+// Features first: a block's rows are stretches of the minor dimension.
+// CHECK-LABEL: @features_first(
+// CHECK: %[[FLAT:.*]] = stablehlo.reshape %arg0 : (tensor<2x32x16x16xf32>) -> tensor<2x32x256xf32>
+// CHECK: stablehlo.slice %[[FLAT]] [0:2, 0:32, 16:32] : (tensor<2x32x256xf32>) -> tensor<2x32x16xf32>
+// CHECK: stablehlo.concatenate %{{.*}}, %{{.*}}, dim = 2 :
+// CHECK-SAME: (tensor<2x32x1x16xf64>, tensor<2x32x1x16xf64>) -> tensor<2x32x2x16xf64>
+// CHECK: return
+func.func @features_first(%x: tensor<2x32x16x16xf32>, %scale: tensor<32xf32>) -> tensor<2x32x16x16xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<2x32x16x16xf32>, tensor<32xf32>, tensor<32xf32>)
+    -> (tensor<2x32x16x16xf32>, tensor<32xf32>, tensor<32xf32>)
+  return %y : tensor<2x32x16x16xf32>
 }
 
 // A gradient reads the statistics of its training operation before they were rounded: of narrow vectors,
