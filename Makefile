@@ -24,7 +24,7 @@ help:
 	@echo 'make lock     pin what pyproject.toml asks for; with ARGS=--upgrade, the newest versions that it allows'
 	@echo 'make clean    remove $(VENV) and every cache'
 
-setup: $(VENV)/package.stamp $(VENV)/trained.stamp
+setup: $(VENV)/package.stamp $(VENV)/trained.stamp $(VENV)/tpu.stamp
 
 demo: $(VENV)/package.stamp
 	@$(BIN)/stablenorm demo $(ARGS)
@@ -73,6 +73,14 @@ $(VENV)/trained.stamp: $(VENV)/dependencies.stamp tests/models/trained.lock
 	  --requirement tests/models/trained.lock
 	@touch $@
 
+# XLA for TPUs: beside the packages, because JAX would start it in every process, and it logs that it finds no TPU.
+$(VENV)/tpu.stamp: $(VENV)/dependencies.stamp tests/compiler/tpu.lock
+	@echo 'Installing XLA for TPUs into $(VENV)/tpu (200 MB) ...'
+	@rm -rf $(VENV)/tpu
+	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/tpu \
+	  --requirement tests/compiler/tpu.lock
+	@touch $@
+
 # What bench compares with: a folder of packages beside the others, which no test sees.
 $(VENV)/peers.stamp: $(VENV)/dependencies.stamp bench/peers.lock
 	@echo 'Installing what bench compares with into $(VENV)/peers ...'
@@ -84,7 +92,7 @@ $(VENV)/peers.stamp: $(VENV)/dependencies.stamp bench/peers.lock
 # they come from: that is for each machine's own pip to know. What is pinned stays, as far as it can.
 lock: setup
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+	@$(BIN)/uv pip compile pyproject.toml --quiet --extra test --universal --python-version 3.11 \
 	  --fork-strategy fewest --generate-hashes --no-header --no-annotate --output-file requirements.lock $(ARGS)
 
 clean:

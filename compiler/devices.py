@@ -58,7 +58,8 @@ def _described_tpu(topology: str) -> jax.Device:
     if not _is_attached("tpu"):
         os.environ.update(_NO_TPU | os.environ)
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
+        # An empty name would be one of libtpu's own choice.
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology or "none").devices[0]
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
         raise StablenormError(
             f"topology: got {topology!r}, allowed: what libtpu knows, such as v5e:2x2, v5e:2x4 or v6e:2x2 "

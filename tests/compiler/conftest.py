@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,14 @@ def randomised() -> Callable[[Any], Any]:
         return model
 
     return randomise
+
+
+@pytest.fixture(scope="session")
+def libtpu() -> Iterator[None]:
+    """XLA for TPUs can be imported, from where `make setup` installs what tpu.lock names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(sys.prefix) / "tpu"))
+        yield
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], high: int) -> Array:
