@@ -80,8 +80,8 @@ def check_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
         model.save(path)
         assert cli.main(["check", str(path)]) == 0
         rows = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
-        kept = {row[0]: row[-1] for row in rows if row[1:2] == ["kept"]}
-        assert (sum(row[1:2] == ["folded"] for row in rows), set(kept)) == NETWORKS[model.name]
+        kept = {row[0]: row[-1] for row in rows if row[1:3] == ["batch norm", "kept"]}
+        assert (sum(row[1:3] == ["batch norm", "folded"] for row in rows), set(kept)) == NETWORKS[model.name]
         assert all(map(REASON.search, kept.values()))
 
     return run

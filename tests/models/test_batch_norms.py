@@ -79,7 +79,11 @@ def test_batch_norms_of_batch_norms_fold_into_the_same_layer(check: Check) -> No
         lambda: layers.ZeroPadding2D(),
         lambda: layers.GlobalAveragePooling2D(),
         lambda: layers.AveragePooling2D(),
+        lambda: layers.AveragePooling2D(padding="same"),
         lambda: layers.LayerNormalization(),
+        lambda: layers.UpSampling2D(),
+        lambda: layers.UpSampling2D(interpolation="bilinear"),
+        lambda: layers.Activation("gelu"),  # into its factor of a half
     ],
 )
 def test_what_does_nothing_at_inference_or_moves_values_is_passed(between: Any, check: Check) -> None:
@@ -90,11 +94,11 @@ def test_what_does_nothing_at_inference_or_moves_values_is_passed(between: Any, 
     "between",
     [
         lambda: layers.ReLU(),
-        lambda: layers.Activation("gelu"),
+        lambda: layers.LeakyReLU(),
+        lambda: layers.Activation("swish"),
         lambda: layers.Flatten(),
         lambda: layers.MaxPooling2D(),
-        lambda: layers.UpSampling2D(),
-        lambda: layers.UnitNormalization(),
+        lambda: layers.GlobalMaxPooling2D(),
     ],
 )
 def test_what_a_scale_of_both_signs_cannot_pass_keeps_it(between: Any, check: Check) -> None:
