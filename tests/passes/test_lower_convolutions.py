@@ -67,6 +67,13 @@ def test_the_depthwise_sum_its_bias_and_its_activation_are_one_fusion(block: tup
     assert " clamp(" in rest
 
 
+def test_other_convolutions_stay_with_eigen():
+    p, x = {"kernel": normal(3, 3, 16, 16)}, normal(8, 14, 14, 16)
+    executable = compiler.compile(lambda p, x: convolution(x, p["kernel"]), p, x, weight_argnums=0)
+    assert re.search(r" convolution\(", executable.hlo())
+    assert "__ynn_fusion" not in executable.hlo()
+
+
 def test_a_mobilenet_block_reads_one_argument_for_each_kernel_and_bias(block: tuple[compiler.Executable, Any, Any]):
     executable, _, _ = block
     assert len(re.findall(r"stablenorm\.prepared", executable.stablehlo())) == 6
