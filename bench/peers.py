@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablenorm import compiler
+from stablenorm.compiler import pipeline
+from stablenorm.compiler.executable import Executable
+from stablenorm.compiler.frontends import import_model
+from stablenorm.compiler.report import Report
+from stablenorm.compiler.targets import Target
+from stablenorm.passes import PassContext
 
 Array = NDArray[Any]
 Call = Callable[[Array], Array]
@@ -40,9 +46,11 @@ def ours(model: Any, batch: int) -> Call:
 
 
 def stock_xla(model: Any, batch: int) -> Call:
-    """The same module from the same frontend, with every batch norm as it came and no pass for a target."""
-    shape = (batch, *model.input_shape[1:])
-    executable = compiler.compile(model, target="cpu", input_shape=shape, passes="import-cleanup,canonicalize,cse")
+    """The same module from the same frontend: every batch norm as it came, no pass for a target, no option of XLA's."""
+    imported = import_model(model, input_shape=(batch, *model.input_shape[1:]))
+    target = Target("cpu", "import-cleanup,canonicalize,cse", {})
+    pipeline.run(imported.module, target.pipeline, PassContext())
+    executable = Executable(imported.signature, Report(()), target, imported.weights, imported.module)
     return lambda x: np.asarray(executable(x))
 
 
