@@ -42,7 +42,7 @@ from stablenorm.ops.jax_features import (
     spread,
     varying_alike,
 )
-from stablenorm.passes.batch_norm_arithmetic import rsqrt_above, scale_and_shift
+from stablenorm.passes.batch_norm_arithmetic import normalize, rsqrt_above
 from stablenorm.passes.batch_statistics import Sums, local_sums, splat_like, statistics_of, widen
 from stablenorm.passes.building import convert, tensor_type
 
@@ -216,10 +216,11 @@ def _lower_total(
 
 
 def _lower_normalize(ctx: Any, *operands: ir.Value, axes: tuple[int, ...]) -> list[ir.Value]:
-    x, scale, offset, mean, rest, inverse = map(widen, operands)
+    x, *vectors = operands
+    scale, offset, mean, rest, inverse = map(widen, vectors)
     inverse = hlo.divide(inverse, splat_like(RANGE, inverse))
-    y = scale_and_shift(x, axes, hlo.add(mean, rest), hlo.multiply(scale, inverse), offset)
-    return [convert(y, tensor_type(operands[0]).element_type)]
+    y = normalize(x, axes, hlo.add(mean, rest), hlo.multiply(scale, inverse), offset)
+    return [convert(y, tensor_type(x).element_type)]
 
 
 _lower_slopes = mlir.lower_fun(_slopes, multiple_results=True)

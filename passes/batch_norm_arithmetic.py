@@ -21,7 +21,7 @@ from stablenorm.passes.batch_statistics import (
     statistics_of,
     widen,
 )
-from stablenorm.passes.block_sums import Axes, Terms, sums
+from stablenorm.passes.block_sums import Axes, Terms, computed_once, sums
 from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
 from stablenorm.passes.collectives import ReplicaGroups, add_over_replicas
 
@@ -47,7 +47,7 @@ def train(
     batch = statistics(x, axes, weight, parts) if groups is None else _over_replicas(x, axes, weight, groups)
     inverse = rsqrt_above(batch.variance, epsilon)
     scale, offset = widen(operands["scale"]), widen(operands["offset"])
-    return scale_and_shift(widen(x), axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
+    return normalize(x, axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
 
 
 def _over_replicas(x: ir.Value, axes: Axes, weight: ir.Value | None, groups: ReplicaGroups) -> Statistics:
@@ -61,6 +61,11 @@ def _over_replicas(x: ir.Value, axes: Axes, weight: ir.Value | None, groups: Rep
 
 def _group_count(count: ir.Value, groups: ReplicaGroups) -> ir.Value:
     return hlo.multiply(count, splat_like(len(groups[0]), count))
+
+
+def normalize(x: ir.Value, axes: Axes, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
+    """`scale_and_shift` of a tensor of any type by float64 vectors that were computed just now."""
+    return scale_and_shift(widen(x), axes, *computed_once([mean, factor, offset], x))
 
 
 def scale_and_shift(x: ir.Value, axes: Axes, mean: ir.Value, factor: ir.Value, offset: ir.Value) -> ir.Value:
@@ -91,22 +96,23 @@ def gradient(
     Where the statistics counted each element ``weight`` times, so does what they pass on. ``sum_both`` is `sums`, over
     more than this operand perhaps.
     """
-
-    def normalized(x: ir.Value, axes: Axes) -> ir.Value:
-        return hlo.multiply(hlo.subtract(x, along(mean, axes, x)), along(inverse, axes, x))
+    (mean,) = computed_once([mean], x)
 
     def terms(slices: Sequence[ir.Value], axes: Axes) -> list[ir.Value]:
         x, grad_output = map(widen, slices)
-        return [grad_output, hlo.multiply(grad_output, normalized(x, axes))]
+        return [grad_output, hlo.multiply(grad_output, hlo.subtract(x, along(mean, axes, x)))]
 
-    grad_offset, grad_scale = sum_both([x, grad_output], axes, terms)
-    h, grad_output = normalized(widen(x), axes), widen(grad_output)
-    through_mean, slope = (along(quotient(total, count), axes, h) for total in (grad_offset, grad_scale))
-    through_statistics = hlo.add(through_mean, hlo.multiply(h, slope))
+    grad_offset, slope = sum_both([x, grad_output], axes, terms)
+    grad_scale = hlo.multiply(slope, inverse)
+    # through the mean, and through the deviation by the distance from it
+    shift, tilt = quotient(grad_offset, count), hlo.multiply(quotient(grad_scale, count), inverse)
+    shift, tilt, factor = computed_once([shift, tilt, hlo.multiply(scale, inverse)], x)
+    distance = hlo.subtract(widen(x), along(mean, axes, x))
+    through_statistics = hlo.add(along(shift, axes, x), hlo.multiply(distance, along(tilt, axes, x)))
     if weight is not None:
         through_statistics = hlo.multiply(widen(weight), through_statistics)
-    inner = hlo.subtract(grad_output, through_statistics)
-    return hlo.multiply(inner, along(hlo.multiply(scale, inverse), axes, h)), grad_scale, grad_offset
+    inner = hlo.subtract(widen(grad_output), through_statistics)
+    return hlo.multiply(inner, along(factor, axes, x)), grad_scale, grad_offset
 
 
 def gradient_from(

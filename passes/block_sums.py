@@ -18,6 +18,7 @@ After, with ``size`` rows a block::
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -83,6 +84,23 @@ def sums(operands: Sequence[ir.Value], axes: Axes, terms: Terms) -> list[ir.Valu
     return [hlo.add(*pair) for pair in zip(results, more, strict=True)]
 
 
+def computed_once(vectors: Sequence[ir.Value], like: ir.Value) -> list[ir.Value]:
+    """The vectors, of one type, in a form that XLA does not compute again for each element of ``like``.
+
+    XLA fuses all that is cheap into its consumers; a reduction is not. So this is one: the maximum of two copies.
+    """
+    if not _is_large(like):
+        return list(vectors)
+    rows = hlo.concatenate([reshape(vector, [1, *shape_of(vector)]) for vector in vectors], 0)
+    type_ = tensor_type(rows)
+    copies = hlo.broadcast_in_dim(
+        ir.RankedTensorType.get([2, *type_.shape], type_.element_type), rows, list(range(1, len(type_.shape) + 1))
+    )
+    largest = _reduce(hlo.maximum, -math.inf, copies, [0])
+    shape = [shape_of(vector) for vector in vectors]
+    return [reshape(_slice(largest, 0, number, number + 1), each) for number, each in enumerate(shape)]
+
+
 def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
     """The sum of a tensor over all dimensions but ``axes``."""
     return sum_over(x, [place for place in range(len(shape_of(x))) if place not in axes])
@@ -90,23 +108,31 @@ def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
 
 def sum_over(x: ir.Value, dimensions: Axes) -> ir.Value:
     """The sum of a tensor over ``dimensions``."""
+    return _reduce(hlo.add, 0.0, x, dimensions)
+
+
+def _reduce(combine: Callable[..., ir.Value], start: float, x: ir.Value, dimensions: Axes) -> ir.Value:
     element_type = tensor_type(x).element_type
     kept = [size for place, size in enumerate(shape_of(x)) if place not in dimensions]
     result = ir.RankedTensorType.get(kept, element_type)
-    op = hlo.ReduceOp([result], [x], [splat(0.0, [], element_type)], list(dimensions))
+    op = hlo.ReduceOp([result], [x], [splat(start, [], element_type)], list(dimensions))
     scalar = ir.RankedTensorType.get([], element_type)
     block = op.body.blocks.append(scalar, scalar)
     with ir.InsertionPoint(block):
-        hlo.ReturnOp([hlo.add(*block.arguments)])
+        hlo.ReturnOp([combine(*block.arguments)])
     total: ir.Value = op.results[0]
     return total
 
 
+def _is_large(x: ir.Value) -> bool:
+    return tensor_type(x).has_static_shape and product(shape_of(x)) >= _SMALL
+
+
 def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
     """Where to cut: the longest run of dimensions that are no feature's, made one; rather not the minor ones."""
-    shape = list(shape_of(x))
-    if not tensor_type(x).has_static_shape or product(shape) < _SMALL:
+    if not _is_large(x):
         return None
+    shape = list(shape_of(x))
     runs = [_run(shape, axes, first, last) for first, last in _ends(len(shape), axes)]
     return max((run for run in runs if run is not None), key=lambda run: (run.rows, not run.is_minor), default=None)
 
