@@ -105,8 +105,12 @@ def gradient(
     grad_offset, slope = sum_both([x, grad_output], axes, terms)
     grad_scale = hlo.multiply(slope, inverse)
     # through the mean, and through the deviation by the distance from it
-    shift, tilt = quotient(grad_offset, count), hlo.multiply(quotient(grad_scale, count), inverse)
-    shift, tilt, factor = computed_once([shift, tilt, hlo.multiply(scale, inverse)], x)
+    vectors = [
+        quotient(grad_offset, count),
+        hlo.multiply(quotient(grad_scale, count), inverse),
+        hlo.multiply(scale, inverse),
+    ]
+    shift, tilt, factor = computed_once(vectors, x)
     distance = hlo.subtract(widen(x), along(mean, axes, x))
     through_statistics = hlo.add(along(shift, axes, x), hlo.multiply(distance, along(tilt, axes, x)))
     if weight is not None:
