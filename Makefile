@@ -12,11 +12,12 @@ BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench bench-peers lock clean
+.PHONY: help setup demo test test-cuda-aot lint format bench bench-peers lock clean
 
 help:
 	@echo 'make demo     show what the compiler does to a model'
 	@echo 'make test     lint, then run every test'
+	@echo 'make test-cuda-aot  compile for a GPU that is not there; installs 4 GB into $(VENV)/cuda'
 	@echo 'make lint     ruff (rules and format) and mypy --strict'
 	@echo 'make format   let ruff fix what it can'
 	@echo 'make bench    measure; what it compares with is installed into $(VENV)/peers (make bench-peers)'
@@ -31,6 +32,9 @@ demo: $(VENV)/package.stamp
 
 test: lint
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+test-cuda-aot: setup $(VENV)/cuda.stamp
+	@PYTHONPATH=$(VENV)/cuda JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/compiler/cuda_target.py $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check --quiet
@@ -79,6 +83,14 @@ $(VENV)/tpu.stamp: $(VENV)/dependencies.stamp tests/compiler/tpu.lock
 	@rm -rf $(VENV)/tpu
 	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/tpu \
 	  --requirement tests/compiler/tpu.lock
+	@touch $@
+
+# XLA for CUDA, the same way.
+$(VENV)/cuda.stamp: $(VENV)/dependencies.stamp tests/compiler/cuda.lock
+	@echo 'Installing XLA for CUDA into $(VENV)/cuda (4 GB) ...'
+	@rm -rf $(VENV)/cuda
+	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/cuda \
+	  --requirement tests/compiler/cuda.lock
 	@touch $@
 
 # What bench compares with: a folder of packages beside the others, which no test sees.

@@ -184,11 +184,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]SIZES",
         help="sizes that the model leaves open, such as 1,224,224,3; once for each input",
     )
-    parser.add_argument("--target", default="cpu", help="where it will run: cpu (the default) or tpu")
+    parser.add_argument("--target", default="cpu", help="where it will run: cpu (the default), tpu or cuda")
     parser.add_argument(
         "--topology",
         metavar="NAME",
-        help="compile for a device that is not attached: for tpu such as v5e:2x4",
+        help="compile for a device that is not attached: for tpu such as v5e:2x4, for cuda such as h200",
     )
     parser.add_argument(
         "--passes",

@@ -40,9 +40,9 @@ def compile(
             StableHLO file (``.mlir``, ``.mlirbc``).
         arguments: for a JAX function and an NNX module, example arguments (arrays or `jax.ShapeDtypeStruct`; bools are
             a module's options); for a Keras 3 model, where it does not say what its inputs are.
-        target: ``cpu`` or ``tpu``.
-        topology: compiles for a device that need not be attached, by its name: for ``tpu`` such as ``v5e:2x2``, where
-            the extra ``tpu`` is installed. The result can be inspected and saved.
+        target: ``cpu``, ``tpu`` or ``cuda``.
+        topology: compiles for a device that need not be attached, by its name, such as ``v5e:2x2`` for ``tpu``,
+            ``h200`` for ``cuda``, where the extra of that name is installed. The result can be inspected and saved.
         input_shape: sizes that the model leaves open: a shape such as ``(1, 224, 224, 3)``, one shape for each input,
             or shapes by input name. An open batch size needs none: the executable takes any.
         passes: a pipeline instead of the target's own, such as ``"import-cleanup,lower-batch-norm"``.

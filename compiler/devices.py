@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import importlib.util
 import os
 
@@ -17,7 +18,9 @@ def device_for(target: Target) -> jax.Device:
     Raises:
         StablenormError: the topology is unknown, what compiles for it is not installed, or no device is attached.
     """
-    return attached_device(target) if target.topology is None else _described_tpu(target.topology)
+    if target.topology is None:
+        return attached_device(target)
+    return {"tpu": _described_tpu, "cuda": _described_gpu}[target.name](target.topology)
 
 
 def attached_device(target: Target) -> jax.Device:
@@ -30,10 +33,15 @@ def attached_device(target: Target) -> jax.Device:
         return jax.devices(target.name)[0]
     except RuntimeError as error:
         raise StablenormError(
-            f"target {target.name}: JAX sees no such device on this machine; with a topology, such as v5e:2x2, a model "
-            "can be compiled, inspected and saved here, and run elsewhere"
+            f"target {target.name}: JAX sees no such device on this machine; {_ADVICE[target.name]}"
         ) from error
 
+
+_ADVICE = {
+    "cpu": "name cpu in JAX_PLATFORMS, or leave it unset",
+    "tpu": "with a topology, such as v5e:2x2, a model can be compiled, inspected and saved here, and run elsewhere",
+    "cuda": "with a topology, such as h200, a model can be compiled, inspected and saved here, and run elsewhere",
+}
 
 # What libtpu asks of a cloud's machine where a TPU is attached; it would wait for an answer, and log that none came.
 _NO_TPU = {
@@ -65,3 +73,27 @@ def _described_tpu(topology: str) -> jax.Device:
             f"topology: got {topology!r}, allowed: what libtpu knows, such as v5e:2x2, v5e:2x4 or v6e:2x2 "
             f"({first_line(error)})"
         ) from error
+
+
+# What XLA must know of a GPU (its GpuTargetConfig), by name.
+_GPUS = importlib.resources.files("stablenorm.compiler") / "gpus"
+
+
+def _described_gpu(name: str) -> jax.Device:
+    allowed = sorted(entry.name.removesuffix(".txtpb") for entry in _GPUS.iterdir())
+    if name not in allowed:
+        raise StablenormError(f"topology: got {name!r} for the target cuda, allowed: {', '.join(allowed)}")
+    if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        raise StablenormError("target cuda: XLA for CUDA is not installed; pip install 'stablenorm[cuda]'")
+    from jax.experimental import topologies
+
+    description = (_GPUS / f"{name}.txtpb").read_text()
+    try:
+        # One GPU on one machine.
+        found = topologies.get_topology_desc(name, platform="cuda", topology="1x1x1", target_config=description)
+    except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
+        raise StablenormError(
+            f"target cuda: XLA for CUDA does not start ({first_line(error)}); "
+            "without a GPU, set JAX_PLATFORMS=cpu before JAX is imported"
+        ) from error
+    return found.devices[0]

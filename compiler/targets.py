@@ -41,6 +41,7 @@ _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_IND
 TARGETS = {
     "cpu": Target("cpu", f"{_FOLDED},{_CPU},{_FINISHED}", _CPU_OPTIONS),
     "tpu": Target("tpu", f"{_FOLDED},{_FINISHED}", {}),
+    "cuda": Target("cuda", f"{_FOLDED},{_FINISHED}", {}),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from stablenorm import compiler
-from stablenorm.compiler.cost import cost_of
+from stablenorm.compiler.cost import cost_of, entry_bytes
 
 X = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
 
@@ -53,3 +53,24 @@ def test_a_table_shows_every_number() -> None:
     cost = compiler.compile(lambda x: jnp.sin(x) * 2, X).cost()
     for value in (cost.bytes_accessed, cost.argument_bytes, cost.fusions):
         assert f"{value:,}" in str(cost)
+
+
+def test_entry_bytes_are_operands_and_results_of_what_runs() -> None:
+    hlo = """
+%inside (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %n = f32[8]{0} negate(%p)
+}
+
+ENTRY %main (a: f32[8], b: bf16[4,2]) -> (f32[8], pred[]) {
+  %a = f32[8]{0} parameter(0)
+  %b = bf16[4,2]{1,0} parameter(1)
+  %f = f32[8]{0} fusion(%a), kind=kLoop, calls=%inside
+  %c = (f32[8]{0}, u8[4096]{0}) custom-call(%f, %b), custom_call_target="__cudnn$convForward"
+  %g = f32[8]{0} get-tuple-element(%c), index=0
+  %w = (f32[2]{0}, u8[2]{0}) fusion(%g), kind=kLoop, calls=%inside
+  ROOT %t = (f32[8]{0}) tuple(%g)
+}
+"""
+    fusion, call, tuple_result = 32 + 32, 32 + 16 + 32, 32 + 8 + 2
+    assert entry_bytes(hlo) == fusion + call + tuple_result

@@ -133,7 +133,7 @@ def test_what_is_no_model_is_told() -> None:
     for model in (3, None, {"a": 1}, np.zeros(3), b"bytes"):
         with pytest.raises(compiler.StablenormError, match=r"got a model of type .*allowed: a tf_keras model"):
             compiler.compile(model)
-    with pytest.raises(compiler.StablenormError, match="got the target 'gpu', allowed: cpu, tpu"):
+    with pytest.raises(compiler.StablenormError, match="got the target 'gpu', allowed: cpu, tpu, cuda"):
         compiler.compile(function, WEIGHTS, {"a": A, "b": B}, weight_argnums=0, target="gpu")
 
 

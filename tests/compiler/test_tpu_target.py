@@ -64,9 +64,10 @@ def test_a_model_is_compiled_for_a_tpu_that_is_not_there(tmp_path: Path) -> None
     assert loaded.cost() == cost
 
 
-def test_the_same_module_runs_on_the_cpu() -> None:
-    """The pipeline for TPUs is sound: only the device is missing."""
-    pipeline = compiler.targets.find_target("tpu").pipeline
+@pytest.mark.parametrize("target", ["tpu", "cuda"])
+def test_the_same_module_runs_on_the_cpu(target: str) -> None:
+    """The pipeline is sound: only the device is missing."""
+    pipeline = compiler.targets.find_target(target).pipeline
     np.testing.assert_allclose(
         compiled(passes=pipeline)(X),
         layer(WEIGHTS, X),
@@ -132,7 +133,19 @@ def test_a_topology_of_the_cpu_is_refused() -> None:
         compiled(topology=TOPOLOGY)
 
 
-def test_a_missing_libtpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("target", "topology"), [("tpu", TOPOLOGY), ("cuda", "h200")])
+def test_a_missing_extra_is_one_line(target: str, topology: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(compiler.StablenormError, match=r"libtpu is not installed; pip install 'stablenorm\[tpu\]'"):
-        compiled(target="tpu", topology=TOPOLOGY)
+    with pytest.raises(compiler.StablenormError, match=rf"not installed; pip install 'stablenorm\[{target}\]'"):
+        compiled(target=target, topology=topology)
+
+
+def test_an_unknown_gpu_is_one_line() -> None:
+    with pytest.raises(compiler.StablenormError, match="topology: got 'h2000' for the target cuda, allowed: h200"):
+        compiled(target="cuda", topology="h2000")
+
+
+def test_no_device_and_no_topology_is_one_line() -> None:
+    for target, example in (("tpu", "v5e:2x2"), ("cuda", "h200")):
+        with pytest.raises(compiler.StablenormError, match=f"target {target}: JAX sees no such .* such as {example}"):
+            compiled(target=target)
