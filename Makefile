@@ -77,12 +77,13 @@ $(VENV)/trained.stamp: $(VENV)/dependencies.stamp tests/models/trained.lock
 	  --requirement tests/models/trained.lock
 	@touch $@
 
-# XLA for TPUs: beside the packages, because JAX would start it in every process, and it logs that it finds no TPU.
+# XLA for TPUs, which exists for Linux on x86-64: beside the packages, because JAX would start it in every process, and
+# it logs that it finds no TPU. Elsewhere the tests that need it say so.
 $(VENV)/tpu.stamp: $(VENV)/dependencies.stamp tests/compiler/tpu.lock
 	@echo 'Installing XLA for TPUs into $(VENV)/tpu (200 MB) ...'
 	@rm -rf $(VENV)/tpu
-	@$(PIP) install --no-deps --no-compile --only-binary :all: --target $(VENV)/tpu \
-	  --requirement tests/compiler/tpu.lock
+	@case "$$(uname -sm)" in 'Linux x86_64') $(PIP) install --no-deps --no-compile --only-binary :all: \
+	  --target $(VENV)/tpu --requirement tests/compiler/tpu.lock;; esac
 	@touch $@
 
 # XLA for CUDA, the same way.

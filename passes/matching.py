@@ -62,7 +62,7 @@ def location_name(location: object) -> str | None:
     if isinstance(location, ir.NameLoc):
         *outer, operation = location.name_str.split("/")
         layers = [name for name in outer if "(" not in name]  # JAX's jit(f)
-        return layers[-1] if layers else None if outer else operation
+        return "/".join(layers) if layers else None if outer else operation
     if isinstance(location, ir.FusedLoc):
         return next((name for name in map(location_name, location.locations) if name), None)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,8 @@ def randomised() -> Callable[[Any], Any]:
 @pytest.fixture(scope="session")
 def libtpu() -> Iterator[None]:
     """XLA for TPUs can be imported, from where `make setup` installs what tpu.lock names."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("XLA for TPUs exists for Linux on x86-64 only")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(sys.prefix) / "tpu"))
         yield
