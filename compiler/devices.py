@@ -46,6 +46,7 @@ _ADVICE = {
 # What libtpu asks of a cloud's machine where a TPU is attached; it would wait for an answer, and log that none came.
 _NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile; without a TPU none holds it
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }

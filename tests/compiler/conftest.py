@@ -63,6 +63,7 @@ def libtpu() -> Iterator[None]:
         pytest.skip("XLA for TPUs exists for Linux on x86-64 only")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(sys.prefix) / "tpu"))
+        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # workers compile at the same time
         yield
 
 
