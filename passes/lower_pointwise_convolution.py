@@ -30,7 +30,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.building import arithmetic_type, convert, reshape, shape_of, tensor_type
-from stablenorm.passes.rewriting import NoMatch, functions, operations_of, rewrite, sweep
+from stablenorm.passes.rewriting import NoMatch, rewrite_each
 from stablenorm.passes.windows import Window, shifted, why_not_plain, window_of
 
 
@@ -41,10 +41,7 @@ class LowerPointwiseConvolution(Pass):
     name: ClassVar[str] = "lower-pointwise-convolution"
 
     def run(self, module: ir.Module, context: PassContext) -> None:
-        for function in functions(module):
-            for op in operations_of(function, hlo.ConvolutionOp):
-                rewrite(op, _lower)
-        sweep(module)
+        rewrite_each(module, hlo.ConvolutionOp, _lower)
 
 
 def _lower(op: hlo.ConvolutionOp) -> ir.Value | NoMatch:

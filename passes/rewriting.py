@@ -64,6 +64,14 @@ def rewrite(operation: Op, pattern: Callable[[Op], ir.Value | NoMatch]) -> NoMat
     return None
 
 
+def rewrite_each(module: ir.Module, kind: type[Op], pattern: Callable[[Op], ir.Value | NoMatch]) -> None:
+    """Applies a pattern to every operation of one kind, and erases what that leaves without use."""
+    for function in functions(module):
+        for operation in operations_of(function, kind):
+            rewrite(operation, pattern)
+    sweep(module)
+
+
 def set_arguments(function: func.FuncOp, attributes: Sequence[ir.Attribute]) -> None:
     """Makes a function's type that of its block's arguments, and gives these the attributes."""
     types = ir.FunctionType.get([argument.type for argument in function.arguments], function.type.results)
