@@ -1,18 +1,18 @@
 """Several sums per feature in one pass over the operands: first over blocks of rows, then over blocks.
 
 A sum of all rows at once is a loop over rows inside of a loop over features to XLA:CPU, which neither its vectors nor
-its threads speed up; and two sums are two passes. So a block's rows are added in the graph, as a tree of slices, with
-features and blocks as the elementwise loop around them, and the partial sums of all terms lie in one array, block by
-block: XLA makes one parallel loop of it, in which the second term finds the block in the nearest cache.
+its threads speed up; and two sums are two passes. A reduction of all terms at once, over a few rows, is one parallel
+loop over features and blocks, whose inner loop is unrolled and whose sums stay in registers.
 
 Before::
 
     %first = reduce add f(%x), %second = reduce add g(%x) over rows
 
-After, with ``size`` rows a block::
+After, with ``rows`` rows a block::
 
-    %block = concatenate(tree add f(slice(%x, row :: size)), tree add g(slice(%x, row :: size)))
-    %both = reduce add %block
+    %blocks = reshape %x : [blocks, rows, features]
+    %firsts, %seconds = reduce (add, add) f(%blocks), g(%blocks) over [1]
+    ... and so again, until what is left is small
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.passes.building import product, reshape, shape_of, splat, tensor_type
 
 Axes = Sequence[int]
-# Of slices of the operands and their feature axes, the terms to sum.
+# Of operands and their feature axes, the terms to sum.
 Terms = Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]]
 
-# More rows a block are less to write and read between the two steps; they are also more to compile.
-_ROWS = 16
-# The rows of a block stay in a cache of 32 KB; its 8 ways hold as many rows that lie a multiple of 4 KB apart.
-_BLOCK_BYTES, _WAYS = 32768, 8
+# How many rows a block may have, the best first: fewer are more to write and read between two steps; LLVM does not
+# always unroll a loop over 16.
+_ROWS = (8, 9, 10, 11, 12, 13, 14, 7, 6, 5)
 # Neighbours along the minor dimension are added where this many of them, a few vectors, are left side by side.
 _SIDE_BY_SIDE = 16
 # Less than this many elements are summed at once.
@@ -42,7 +41,7 @@ _SMALL = 16384
 
 
 class _Blocks(NamedTuple):
-    """A shape, its feature axes, and how many rows of each block lie along its dimension ``place``."""
+    """Where to cut: ``shape`` and its feature ``axes``, with blocks of ``rows`` along the dimension ``place``."""
 
     shape: list[int]
     axes: list[int]
@@ -50,33 +49,39 @@ class _Blocks(NamedTuple):
     rows: int
     is_minor: bool
 
-    @property
-    def length(self) -> int:
-        return self.shape[self.place] // self.rows
+    def cut(self, x: ir.Value) -> ir.Value:
+        """The rows of each block along a dimension: neighbours; or, along the minor dimension, a stretch each."""
+        length = self.shape[self.place] // self.rows
+        blocks = [self.rows, length] if self.is_minor else [length, self.rows]
+        kept = _slice(x, self.place, 0, length * self.rows)
+        return reshape(kept, [*self.shape[: self.place], *blocks, *self.shape[self.place + 1 :]])
 
-    def row(self, x: ir.Value, number: int) -> ir.Value:
-        """Row ``number`` of every block: its ``number``-th neighbour; along the minor dimension, a stretch of it."""
-        if self.is_minor:
-            return _slice(x, self.place, number * self.length, (number + 1) * self.length)
-        return _slice(x, self.place, number, (self.length - 1) * self.rows + number + 1, self.rows)
+    @property
+    def row(self) -> int:
+        return self.place if self.is_minor else self.place + 1
+
+    @property
+    def cut_axes(self) -> list[int]:
+        return [axis if axis < self.place else axis + 1 for axis in self.axes]
 
     def rest(self, x: ir.Value) -> ir.Value | None:
         """What no block holds."""
-        start, limit = self.length * self.rows, self.shape[self.place]
+        limit = self.shape[self.place]
+        start = limit - limit % self.rows
         return _slice(x, self.place, start, limit) if start < limit else None
 
 
 def sums(operands: Sequence[ir.Value], axes: Axes, terms: Terms) -> list[ir.Value]:
     """The sum of each of ``terms(operands, axes)`` over all dimensions but ``axes``; operands have one shape.
 
-    ``terms`` is elementwise, and is called with slices of reshaped operands.
+    ``terms`` is elementwise, and is called with parts of reshaped operands.
     """
     blocks = _blocks(operands[0], axes)
     if blocks is None:
         return [sum_features(term, axes) for term in terms(operands, axes)]
     operands = [reshape(operand, blocks.shape) for operand in operands]
-    each = [terms([blocks.row(x, number) for x in operands], blocks.axes) for number in range(blocks.rows)]
-    results = _sum_side_by_side([_tree(column) for column in zip(*each, strict=True)], blocks)
+    each = _reduce(hlo.add, 0.0, terms([blocks.cut(x) for x in operands], blocks.cut_axes), [blocks.row])
+    results = sums(each, blocks.axes, lambda each, _: each)
     rest = [part for x in operands if (part := blocks.rest(x)) is not None]
     if not rest:
         return results
@@ -96,7 +101,7 @@ def computed_once(vectors: Sequence[ir.Value], like: ir.Value) -> list[ir.Value]
     copies = hlo.broadcast_in_dim(
         ir.RankedTensorType.get([2, *type_.shape], type_.element_type), rows, list(range(1, len(type_.shape) + 1))
     )
-    largest = _reduce(hlo.maximum, -math.inf, copies, [0])
+    (largest,) = _reduce(hlo.maximum, -math.inf, [copies], [0])
     shape = [shape_of(vector) for vector in vectors]
     return [reshape(_slice(largest, 0, number, number + 1), each) for number, each in enumerate(shape)]
 
@@ -108,20 +113,23 @@ def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
 
 def sum_over(x: ir.Value, dimensions: Axes) -> ir.Value:
     """The sum of a tensor over ``dimensions``."""
-    return _reduce(hlo.add, 0.0, x, dimensions)
+    return _reduce(hlo.add, 0.0, [x], dimensions)[0]
 
 
-def _reduce(combine: Callable[..., ir.Value], start: float, x: ir.Value, dimensions: Axes) -> ir.Value:
-    element_type = tensor_type(x).element_type
-    kept = [size for place, size in enumerate(shape_of(x)) if place not in dimensions]
-    result = ir.RankedTensorType.get(kept, element_type)
-    op = hlo.ReduceOp([result], [x], [splat(start, [], element_type)], list(dimensions))
-    scalar = ir.RankedTensorType.get([], element_type)
-    block = op.body.blocks.append(scalar, scalar)
+def _reduce(
+    combine: Callable[..., ir.Value], start: float, values: Sequence[ir.Value], dimensions: Axes
+) -> list[ir.Value]:
+    """Tensors of one type reduced in one loop, each by itself."""
+    element_type = tensor_type(values[0]).element_type
+    kept = [size for place, size in enumerate(shape_of(values[0])) if place not in dimensions]
+    result, scalar = (ir.RankedTensorType.get(shape, element_type) for shape in (kept, []))
+    count = len(values)
+    op = hlo.ReduceOp([result] * count, values, [splat(start, [], element_type)] * count, list(dimensions))
+    block = op.body.blocks.append(*[scalar] * (2 * count))
     with ir.InsertionPoint(block):
-        hlo.ReturnOp([combine(*block.arguments)])
-    total: ir.Value = op.results[0]
-    return total
+        pairs = zip(block.arguments[:count], block.arguments[count:], strict=True)
+        hlo.ReturnOp([combine(*pair) for pair in pairs])
+    return list(op.results)
 
 
 def _is_large(x: ir.Value) -> bool:
@@ -134,7 +142,7 @@ def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
         return None
     shape = list(shape_of(x))
     runs = [_run(shape, axes, first, last) for first, last in _ends(len(shape), axes)]
-    return max((run for run in runs if run is not None), key=lambda run: (run.rows, not run.is_minor), default=None)
+    return max((run for run in runs if run is not None), key=lambda run: (not run.is_minor, run.rows), default=None)
 
 
 def _ends(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
@@ -147,35 +155,18 @@ def _run(shape: list[int], axes: Axes, first: int, last: int) -> _Blocks | None:
     length, is_minor = product(shape[first:last]), last == len(shape)
     joined = [*shape[:first], length, *shape[last:]]
     moved = [axis if axis < first else axis - (last - first - 1) for axis in axes]
-    if is_minor:
-        rows = min(_ROWS, length // _SIDE_BY_SIDE)
-    else:
-        row_bytes = 4 * product(shape[last:])
-        rows = min(length, _ROWS, max(_WAYS, _BLOCK_BYTES // row_bytes))
-    return _Blocks(joined, moved, first, rows, is_minor) if rows > 1 else None
+    most = length // _SIDE_BY_SIDE if is_minor else length
+    allowed = [rows for rows in _ROWS if rows <= most]
+    if not allowed:
+        return _Blocks(joined, moved, first, most, is_minor) if most > 1 else None
+    rows = next((rows for rows in allowed if length % rows == 0), allowed[0])
+    return _Blocks(joined, moved, first, rows, is_minor)
 
 
-def _tree(values: Sequence[ir.Value]) -> ir.Value:
-    """Their sum, in pairs of pairs: additions that do not wait for each other."""
-    half = len(values) // 2
-    return hlo.add(_tree(values[:half]), _tree(values[half:])) if half else values[0]
-
-
-def _sum_side_by_side(values: Sequence[ir.Value], blocks: _Blocks) -> list[ir.Value]:
-    """The sums of several tensors, which are one array until they are summed."""
-    if len(values) == 1:
-        return [sum_features(values[0], blocks.axes)]
-    # As near to each other as their elements that are computed together.
-    place = blocks.place if blocks.is_minor else blocks.place + 1
-    shape = [*shape_of(values[0])]
-    both = hlo.concatenate([reshape(value, [*shape[:place], 1, *shape[place:]]) for value in values], place)
-    axes = sorted([place, *(axis if axis < place else axis + 1 for axis in blocks.axes)])
-    total, number = sum_features(both, axes), axes.index(place)
-    kept = [shape[axis] for axis in blocks.axes]
-    return [reshape(_slice(total, number, each, each + 1), kept) for each in range(len(values))]
-
-
-def _slice(x: ir.Value, place: int, start: int, limit: int, stride: int = 1) -> ir.Value:
-    starts, limits, strides = [0] * len(shape_of(x)), list(shape_of(x)), [1] * len(shape_of(x))
-    starts[place], limits[place], strides[place] = start, limit, stride
-    return hlo.slice(x, starts, limits, strides)
+def _slice(x: ir.Value, place: int, start: int, limit: int) -> ir.Value:
+    shape = shape_of(x)
+    if (start, limit) == (0, shape[place]):
+        return x
+    starts, limits = [0] * len(shape), list(shape)
+    starts[place], limits[place] = start, limit
+    return hlo.slice(x, starts, limits, [1] * len(shape))
