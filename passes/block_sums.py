@@ -25,7 +25,7 @@ from typing import NamedTuple
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.building import product, reshape, shape_of, splat, tensor_type
+from stablenorm.passes.building import convert, product, reshape, shape_of, splat, tensor_type
 
 Axes = Sequence[int]
 # Of operands and their feature axes, the terms to sum.
@@ -33,7 +33,7 @@ Terms = Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]]
 
 # How many rows a block may have, the best first: fewer are more to write and read between two steps; LLVM does not
 # always unroll a loop over 16.
-_ROWS = (8, 9, 10, 11, 12, 13, 14, 7, 6, 5)
+_ROWS = (14, 13, 12, 11, 10, 9, 8, 7, 6, 5)
 # Neighbours along the minor dimension are added where this many of them, a few vectors, are left side by side.
 _SIDE_BY_SIDE = 16
 # Less than this many elements are summed at once.
@@ -137,12 +137,16 @@ def _is_large(x: ir.Value) -> bool:
 
 
 def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
-    """Where to cut: the longest run of dimensions that are no feature's, made one; rather not the minor ones."""
+    """Where to cut: a run of dimensions that are no feature's, made one; where it is long enough, not the minor one."""
     if not _is_large(x):
         return None
     shape = list(shape_of(x))
     runs = [_run(shape, axes, first, last) for first, last in _ends(len(shape), axes)]
-    return max((run for run in runs if run is not None), key=lambda run: (not run.is_minor, run.rows), default=None)
+    return max((run for run in runs if run is not None), key=_preference, default=None)
+
+
+def _preference(run: _Blocks) -> tuple[bool, bool, int]:
+    return run.rows >= min(_ROWS), not run.is_minor, run.rows
 
 
 def _ends(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
@@ -167,6 +171,8 @@ def _slice(x: ir.Value, place: int, start: int, limit: int) -> ir.Value:
     shape = shape_of(x)
     if (start, limit) == (0, shape[place]):
         return x
+    if isinstance(tensor_type(x).element_type, ir.BF16Type):
+        x = convert(x, ir.F32Type.get())  # XLA:CPU does it anyway, and writes a slice that it converted back
     starts, limits = [0] * len(shape), list(shape)
     starts[place], limits[place] = start, limit
     return hlo.slice(x, starts, limits, [1] * len(shape))

@@ -30,10 +30,15 @@ def arithmetic_type(value: ir.Value) -> ir.Type:
 
 
 def convert(value: ir.Value, element_type: ir.Type) -> ir.Value:
-    """``value`` in another element type."""
+    """``value`` in another element type.
+
+    From float64 to half of float32 it goes by float32: for that XLA:CPU has vectors, for one step a call per element.
+    """
     tensor = tensor_type(value)
     if tensor.element_type == element_type:
         return value
+    if isinstance(tensor.element_type, ir.F64Type) and isinstance(element_type, ir.BF16Type | ir.F16Type):
+        value = convert(value, ir.F32Type.get())
     return hlo.convert(ir.RankedTensorType.get(tensor.shape, element_type), value)
 
 

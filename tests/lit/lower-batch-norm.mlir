@@ -94,30 +94,31 @@ func.func @training(
   return %y, %mean, %variance : tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>
 }
 
-// Many rows: both sums of blocks of rows are one array, which one reduction sums. 2056 rows are 128 blocks of 16 and 8.
+// Many rows: one reduction has both sums of blocks of rows; others have their sums. 2053 rows are 146 blocks of 14 and 9.
 // CHECK-LABEL: @blocks(
-// CHECK: %[[ROW:.*]] = stablehlo.slice %arg0 [0:2033:16, 0:8] : (tensor<2056x8xf32>) -> tensor<128x8xf32>
-// CHECK: stablehlo.convert %[[ROW]] : (tensor<128x8xf32>) -> tensor<128x8xf64>
-// CHECK: stablehlo.slice %arg0 [15:2048:16, 0:8]
-// CHECK-NOT: stablehlo.reduce
-// CHECK: %[[BOTH:.*]] = stablehlo.concatenate %{{.*}}, %{{.*}}, dim = 1 :
-// CHECK-SAME: (tensor<128x1x8xf64>, tensor<128x1x8xf64>) -> tensor<128x2x8xf64>
-// CHECK: stablehlo.reduce(%[[BOTH]] init: %{{.*}}) applies stablehlo.add across dimensions = [0]
-// CHECK: stablehlo.slice %arg0 [2048:2056, 0:8]
+// CHECK: %[[KEPT:.*]] = stablehlo.slice %arg0 [0:2044, 0:8] : (tensor<2053x8xf32>) -> tensor<2044x8xf32>
+// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %[[KEPT]] : (tensor<2044x8xf32>) -> tensor<146x14x8xf32>
+// CHECK: stablehlo.convert %[[BLOCKS]] : (tensor<146x14x8xf32>) -> tensor<146x14x8xf64>
+// CHECK: %[[D:.*]] = stablehlo.subtract
+// CHECK: %[[DD:.*]] = stablehlo.multiply %[[D]], %[[D]]
+// CHECK: %[[EACH:.*]]:2 = stablehlo.reduce(%[[D]] init: %{{.*}}), (%[[DD]] init: %{{.*}}) across dimensions = [1] :
+// CHECK-SAME: (tensor<146x14x8xf64>, tensor<146x14x8xf64>, tensor<f64>, tensor<f64>) -> (tensor<146x8xf64>, tensor<146x8xf64>)
+// CHECK: stablehlo.reduce(%[[EACH]]#0 init: %{{.*}}) applies stablehlo.add across dimensions = [0]
+// CHECK: stablehlo.reduce(%[[EACH]]#1 init: %{{.*}}) applies stablehlo.add across dimensions = [0]
+// CHECK: stablehlo.slice %arg0 [2044:2053, 0:8]
 // CHECK: return
-func.func @blocks(%x: tensor<2056x8xf32>, %scale: tensor<8xf32>) -> tensor<2056x8xf32> {
+func.func @blocks(%x: tensor<2053x8xf32>, %scale: tensor<8xf32>) -> tensor<2053x8xf32> {
   %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
     <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
-    : (tensor<2056x8xf32>, tensor<8xf32>, tensor<8xf32>) -> (tensor<2056x8xf32>, tensor<8xf32>, tensor<8xf32>)
-  return %y : tensor<2056x8xf32>
+    : (tensor<2053x8xf32>, tensor<8xf32>, tensor<8xf32>) -> (tensor<2053x8xf32>, tensor<8xf32>, tensor<8xf32>)
+  return %y : tensor<2053x8xf32>
 }
 
 // Features first: a block's rows are stretches of the minor dimension.
 // CHECK-LABEL: @features_first(
 // CHECK: %[[FLAT:.*]] = stablehlo.reshape %arg0 : (tensor<2x32x16x16xf32>) -> tensor<2x32x256xf32>
-// CHECK: stablehlo.slice %[[FLAT]] [0:2, 0:32, 16:32] : (tensor<2x32x256xf32>) -> tensor<2x32x16xf32>
-// CHECK: stablehlo.concatenate %{{.*}}, %{{.*}}, dim = 2 :
-// CHECK-SAME: (tensor<2x32x1x16xf64>, tensor<2x32x1x16xf64>) -> tensor<2x32x2x16xf64>
+// CHECK: stablehlo.reshape %[[FLAT]] : (tensor<2x32x256xf32>) -> tensor<2x32x8x32xf32>
+// CHECK: stablehlo.reduce(%{{.*}} init: %{{.*}}), (%{{.*}} init: %{{.*}}) across dimensions = [2] :
 // CHECK: return
 func.func @features_first(%x: tensor<2x32x16x16xf32>, %scale: tensor<32xf32>) -> tensor<2x32x16x16xf32> {
   %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
