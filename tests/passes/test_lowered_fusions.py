@@ -61,7 +61,8 @@ def is_read_whole(text, attributes, number, features):
 
 def users(body, value):
     """Types and kinds of what reads a value; of a bitcast or conversion of it, what reads that: a fusion computes no
-    element that nothing asks for."""
+    element that nothing asks for.
+    """
     for name, types, kind, operands in body:
         if f"%{value}," in f"{operands},":
             further = users(body, name) if kind in ("bitcast", "convert") else []
