@@ -47,6 +47,12 @@ class BatchNorm:
         return results if self.training else results[:1]
 
 
+def in_shape(vector: Tensor | tf.Variable, shape: Sequence[int] | tf.TensorShape) -> Tensor:
+    """A tensor or variable in another shape; without an operation of TensorFlow where it has that shape."""
+    value = tf.convert_to_tensor(vector)
+    return value if value.shape == shape else tf.reshape(value, shape)
+
+
 def operand_types(x: Tensor, vectors: Sequence[Tensor], weight: Tensor | None, axes: Axes) -> list[Type]:
     """The types of x, of its parameters, and of a weight that has the size 1 where all features count alike.
 

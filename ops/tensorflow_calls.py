@@ -129,7 +129,8 @@ def _recorded(
 
     def compute(*operands: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
         results = list(call_module(operands, **module.attributes))
-        kept.extend(tf.stop_gradient(value) for value in results[len(module.results) :])
+        behind = results[len(module.results) :]
+        kept.extend(behind if tf.executing_eagerly() else map(tf.stop_gradient, behind))
         return results[: len(module.results)], pull(operands)
 
     with stop_recording():

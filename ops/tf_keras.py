@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from stablenorm.ops.tensorflow_batch_norm import BatchNorm, is_statistics, operand_types
+from stablenorm.ops.tensorflow_batch_norm import BatchNorm, in_shape, is_statistics, operand_types
 from stablenorm.ops.tensorflow_calls import call
 from stablenorm.ops.tensorflow_replicas import Normalize
 from stablenorm.ops.tensorflow_replicas import train as train_across_replicas
@@ -136,7 +136,9 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         else:
             y, mean, variance = self._computed(x, weight, training=True)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            self.add_update(lambda moving=moving, value=value: moving.assign(tf.reshape(value, moving.shape)))
+            self.add_update(
+                lambda moving=moving, value=value: moving.assign(in_shape(value, moving.shape), read_value=False)
+            )
         return y
 
     def _infer(self, x: Tensor) -> Tensor:
@@ -156,7 +158,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         )
         features = [x.shape[axis] for axis in self._axes]
         weights = [self.gamma, self.beta, self.moving_mean, self.moving_variance]
-        vectors = [tf.reshape(vector, features) for vector in weights if vector is not None]
+        vectors = [in_shape(vector, features) for vector in weights if vector is not None]
         operands = [x, *vectors] if weight is None else [x, *vectors, weight]
         types = operand_types(x, vectors, weight, self._axes)
         y, *moving = call(function, operands, types, keep=is_statistics if training else None)
@@ -165,7 +167,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
 
     def _computed_across_replicas(self, x: Tensor, weight: Tensor | None) -> list[Tensor]:
         features = [x.shape[axis] for axis in self._axes]
-        parameters = [tf.reshape(vector, features) for vector in (self.gamma, self.beta) if vector is not None]
+        parameters = [in_shape(vector, features) for vector in (self.gamma, self.beta) if vector is not None]
         normalize = Normalize(self._axes, float(self.epsilon), self.gamma is not None, self.beta is not None)
         y, mean, variance, count = train_across_replicas(
             normalize, x, parameters, weight, operand_types(x, parameters, weight, self._axes)
@@ -173,7 +175,7 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):  # type: ignore[mi
         y.set_shape(x.shape)
 
         def moved(old: tf.Variable, batch: Tensor) -> Tensor:
-            old = tf.reshape(old, batch.shape)
+            old = in_shape(old, batch.shape)
             return tf.where(count > 0, old * self.momentum + batch * (1 - self.momentum), old)
 
         return [y, moved(self.moving_mean, mean), moved(self.moving_variance, variance)]

@@ -11,9 +11,10 @@ from stablenorm.passes.lower_depthwise_convolution import LowerDepthwiseConvolut
 from stablenorm.passes.lower_pointwise_convolution import LowerPointwiseConvolution
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
 from stablenorm.passes.synchronize_batch_norm import SynchronizeBatchNorm
+from stablenorm.passes.transpose_kernels import TransposeKernels
 
-# Every pass that a pipeline may name, in the order of the default pipeline. That leaves out
-# FreezeBatchNorm and SynchronizeBatchNorm.
+# Every pass that a pipeline may name, in the order of the default pipelines. These leave out FreezeBatchNorm and
+# SynchronizeBatchNorm, and the passes of other targets.
 PASSES: tuple[type[Pass], ...] = (
     ImportCleanup,
     RaiseBatchNorm,
@@ -23,6 +24,7 @@ PASSES: tuple[type[Pass], ...] = (
     LowerBatchNorm,
     LowerDepthwiseConvolution,
     LowerPointwiseConvolution,
+    TransposeKernels,
     HoistWeights,
 )
 
