@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.block_sums import Axes, Terms, sum_features, sum_over, sums
+from stablenorm.passes.block_sums import Axes, Terms, sum_over, sums
 from stablenorm.passes.building import along, convert, product, reshape, shape_of, splat, tensor_type
 
 
@@ -141,7 +141,7 @@ def _shift_and_count(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[
     """A number near the data, and the count."""
     if weight is None:
         count = element_count(x, axes)
-        return _shift(x, axes, count), count
+        return _shift(x, axes), count
 
     def terms(slices: Sequence[ir.Value], _: Axes) -> list[ir.Value]:
         x, weight = _counted(*slices)
@@ -190,14 +190,18 @@ def splat_like(number: float, like: ir.Value) -> ir.Value:
     return along(splat(number, [], _f64()), [], like)
 
 
-def _shift(x: ir.Value, axes: Axes, count: ir.Value) -> ir.Value:
-    """A number near each feature's data: its first element; where there may be none, its mean, by one more pass."""
-    shape = shape_of(x)
-    if not tensor_type(x).has_static_shape or product(shape) == 0:
-        return _near(sum_features(widen(x), axes), count)
-    limits = [size if place in axes else 1 for place, size in enumerate(shape)]
-    first = hlo.slice(x, [0] * len(shape), limits, [1] * len(shape))
-    return widen(reshape(first, [shape[axis] for axis in axes]))
+def _shift(x: ir.Value, axes: Axes) -> ir.Value:
+    """A number near each feature's data: its first element; 0 where there is none."""
+    type_, rank = tensor_type(x), len(shape_of(x))
+    more = [
+        int(place not in axes and (type_.is_dynamic_dim(place) or size == 0)) for place, size in enumerate(shape_of(x))
+    ]
+    zeros = [0] * rank
+    if any(more):
+        x = hlo.pad(x, splat(0.0, [], type_.element_type), zeros, more, zeros)
+    limits = [size if place in axes else 1 for place, size in enumerate(shape_of(x))]
+    first = hlo.slice(x, zeros, limits, [1] * rank)
+    return widen(reshape(first, [limits[axis] for axis in axes]))
 
 
 def _near(total: ir.Value, count: ir.Value) -> ir.Value:

@@ -26,6 +26,7 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import convert, product, reshape, shape_of, splat, tensor_type
+from stablenorm.passes.sizes import Size, in_shape, part_of, product_of, quotient_of, sizes_of
 
 Axes = Sequence[int]
 # Of operands and their feature axes, the terms to sum.
@@ -43,18 +44,29 @@ _SMALL = 16384
 class _Blocks(NamedTuple):
     """Where to cut: ``shape`` and its feature ``axes``, with blocks of ``rows`` along the dimension ``place``."""
 
-    shape: list[int]
+    shape: list[Size]
     axes: list[int]
     place: int
     rows: int
     is_minor: bool
 
+    @property
+    def is_known(self) -> bool:
+        return isinstance(self.shape[self.place], int)
+
+    @property
+    def preference(self) -> tuple[bool, bool, bool, int]:
+        return self.rows >= min(_ROWS), self.is_known, not self.is_minor, self.rows
+
+    @property
+    def length(self) -> Size:
+        return quotient_of(self.shape[self.place], self.rows)
+
     def cut(self, x: ir.Value) -> ir.Value:
         """The rows of each block along a dimension: neighbours; or, along the minor dimension, a stretch each."""
-        length = self.shape[self.place] // self.rows
-        blocks = [self.rows, length] if self.is_minor else [length, self.rows]
-        kept = _slice(x, self.place, 0, length * self.rows)
-        return reshape(kept, [*self.shape[: self.place], *blocks, *self.shape[self.place + 1 :]])
+        blocks: list[Size] = [self.rows, self.length] if self.is_minor else [self.length, self.rows]
+        kept = self._part(x, 0, product_of([self.rows, self.length]))
+        return in_shape(kept, [*self.shape[: self.place], *blocks, *self.shape[self.place + 1 :]])
 
     @property
     def row(self) -> int:
@@ -66,22 +78,29 @@ class _Blocks(NamedTuple):
 
     def rest(self, x: ir.Value) -> ir.Value | None:
         """What no block holds."""
-        limit = self.shape[self.place]
-        start = limit - limit % self.rows
-        return _slice(x, self.place, start, limit) if start < limit else None
+        start, limit = product_of([self.rows, self.length]), self.shape[self.place]
+        return None if start == limit else self._part(x, start, limit)
+
+    def _part(self, x: ir.Value, start: Size, limit: Size) -> ir.Value:
+        if (start, limit) == (0, self.shape[self.place]):
+            return x
+        if isinstance(tensor_type(x).element_type, ir.BF16Type):
+            x = convert(x, ir.F32Type.get())  # XLA:CPU does it anyway, and writes a slice that it converted back
+        return part_of(x, self.place, start, limit)
 
 
-def sums(operands: Sequence[ir.Value], axes: Axes, terms: Terms) -> list[ir.Value]:
+def sums(operands: Sequence[ir.Value], axes: Axes, terms: Terms, steps: int = 2) -> list[ir.Value]:
     """The sum of each of ``terms(operands, axes)`` over all dimensions but ``axes``; operands have one shape.
 
-    ``terms`` is elementwise, and is called with parts of reshaped operands.
+    ``terms`` is elementwise, and is called with parts of reshaped operands. Rows whose number is not known are cut into
+    blocks ``steps`` times.
     """
     blocks = _blocks(operands[0], axes)
-    if blocks is None:
+    if blocks is None or not (blocks.is_known or steps):
         return [sum_features(term, axes) for term in terms(operands, axes)]
-    operands = [reshape(operand, blocks.shape) for operand in operands]
+    operands = [in_shape(operand, blocks.shape) for operand in operands]
     each = _reduce(hlo.add, 0.0, terms([blocks.cut(x) for x in operands], blocks.cut_axes), [blocks.row])
-    results = sums(each, blocks.axes, lambda each, _: each)
+    results = sums(each, blocks.axes, lambda each, _: each, steps if blocks.is_known else steps - 1)
     rest = [part for x in operands if (part := blocks.rest(x)) is not None]
     if not rest:
         return results
@@ -103,7 +122,7 @@ def computed_once(vectors: Sequence[ir.Value], like: ir.Value) -> list[ir.Value]
     )
     (largest,) = _reduce(hlo.maximum, -math.inf, [copies], [0])
     shape = [shape_of(vector) for vector in vectors]
-    return [reshape(_slice(largest, 0, number, number + 1), each) for number, each in enumerate(shape)]
+    return [reshape(part_of(largest, 0, number, number + 1), each) for number, each in enumerate(shape)]
 
 
 def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
@@ -133,20 +152,16 @@ def _reduce(
 
 
 def _is_large(x: ir.Value) -> bool:
-    return tensor_type(x).has_static_shape and product(shape_of(x)) >= _SMALL
+    return not tensor_type(x).has_static_shape or product(shape_of(x)) >= _SMALL
 
 
 def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
     """Where to cut: a run of dimensions that are no feature's, made one; where it is long enough, not the minor one."""
     if not _is_large(x):
         return None
-    shape = list(shape_of(x))
+    shape = sizes_of(x)
     runs = [_run(shape, axes, first, last) for first, last in _ends(len(shape), axes)]
-    return max((run for run in runs if run is not None), key=_preference, default=None)
-
-
-def _preference(run: _Blocks) -> tuple[bool, bool, int]:
-    return run.rows >= min(_ROWS), not run.is_minor, run.rows
+    return max((run for run in runs if run is not None), key=lambda run: run.preference, default=None)
 
 
 def _ends(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
@@ -155,24 +170,15 @@ def _ends(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
     return ((before + 1, after) for before, after in itertools.pairwise(edges) if before + 1 < after)
 
 
-def _run(shape: list[int], axes: Axes, first: int, last: int) -> _Blocks | None:
-    length, is_minor = product(shape[first:last]), last == len(shape)
+def _run(shape: list[Size], axes: Axes, first: int, last: int) -> _Blocks | None:
+    length, is_minor = product_of(shape[first:last]), last == len(shape)
     joined = [*shape[:first], length, *shape[last:]]
     moved = [axis if axis < first else axis - (last - first - 1) for axis in axes]
+    if not isinstance(length, int):
+        return _Blocks(joined, moved, first, _ROWS[0], is_minor)
     most = length // _SIDE_BY_SIDE if is_minor else length
     allowed = [rows for rows in _ROWS if rows <= most]
     if not allowed:
         return _Blocks(joined, moved, first, most, is_minor) if most > 1 else None
     rows = next((rows for rows in allowed if length % rows == 0), allowed[0])
     return _Blocks(joined, moved, first, rows, is_minor)
-
-
-def _slice(x: ir.Value, place: int, start: int, limit: int) -> ir.Value:
-    shape = shape_of(x)
-    if (start, limit) == (0, shape[place]):
-        return x
-    if isinstance(tensor_type(x).element_type, ir.BF16Type):
-        x = convert(x, ir.F32Type.get())  # XLA:CPU does it anyway, and writes a slice that it converted back
-    starts, limits = [0] * len(shape), list(shape)
-    starts[place], limits[place] = start, limit
-    return hlo.slice(x, starts, limits, [1] * len(shape))

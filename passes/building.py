@@ -8,6 +8,8 @@ import numpy as np
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
+from stablenorm.passes.sizes import sizes_of, vector_of
+
 
 def tensor_type(value: ir.Value) -> ir.RankedTensorType:
     return ir.RankedTensorType(value.type)
@@ -61,13 +63,7 @@ def along(vector: ir.Value, axis: int | Sequence[int], like: ir.Value) -> ir.Val
     axes = [axis] if isinstance(axis, int) else list(axis)
     if result.has_static_shape:
         return hlo.broadcast_in_dim(result, vector, axes)
-    return hlo.dynamic_broadcast_in_dim(result, vector, _sizes(like), axes)
-
-
-def _sizes(value: ir.Value) -> ir.Value:
-    i32 = ir.IntegerType.get_signless(32)
-    sizes = [hlo.get_dimension_size(value, dimension) for dimension in range(len(shape_of(value)))]
-    return hlo.concatenate([hlo.reshape(ir.RankedTensorType.get([1], i32), size) for size in sizes], 0)
+    return hlo.dynamic_broadcast_in_dim(result, vector, vector_of(sizes_of(like)), axes)
 
 
 def integers(operation: ir.OpView, name: str) -> list[int]:

@@ -14,6 +14,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.building import convert, integers, product, reshape, shape_of, splat, tensor_type
 from stablenorm.passes.matching import defining_op
+from stablenorm.passes.sizes import sizes_of, vector_of
 from stablenorm.passes.weights import Weights
 
 Dims = frozenset[int]
@@ -114,13 +115,7 @@ def apply(op: Callable[[ir.Value, ir.Value], ir.Value], x: ir.Value, parameter: 
     result = ir.RankedTensorType.get(list(shape_of(x)), tensor_type(x).element_type)
     if result.has_static_shape:
         return op(x, hlo.broadcast_in_dim(result, vector, kept))
-    return op(x, hlo.dynamic_broadcast_in_dim(result, vector, _sizes(x), kept))
-
-
-def _sizes(value: ir.Value) -> ir.Value:
-    i32 = ir.IntegerType.get_signless(32)
-    sizes = [hlo.get_dimension_size(value, dimension) for dimension in range(len(shape_of(value)))]
-    return hlo.concatenate([hlo.reshape(ir.RankedTensorType.get([1], i32), size) for size in sizes], 0)
+    return op(x, hlo.dynamic_broadcast_in_dim(result, vector, vector_of(sizes_of(x)), kept))
 
 
 def filled(number: float, rank: int, element_type: ir.Type) -> ir.Value:
