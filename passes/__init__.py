@@ -10,6 +10,7 @@ from stablenorm.passes.lower_batch_norm import LowerBatchNorm
 from stablenorm.passes.lower_depthwise_convolution import LowerDepthwiseConvolution
 from stablenorm.passes.lower_pointwise_convolution import LowerPointwiseConvolution
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
+from stablenorm.passes.skip_places import SkipPlaces
 from stablenorm.passes.synchronize_batch_norm import SynchronizeBatchNorm
 from stablenorm.passes.transpose_kernels import TransposeKernels
 
@@ -24,6 +25,7 @@ PASSES: tuple[type[Pass], ...] = (
     LowerBatchNorm,
     LowerDepthwiseConvolution,
     LowerPointwiseConvolution,
+    SkipPlaces,
     TransposeKernels,
     HoistWeights,
 )
