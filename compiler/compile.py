@@ -30,6 +30,7 @@ def compile(
     weights: Mapping[str, Array] | None = None,
     weight_argnums: int | tuple[int, ...] = (),
     signature: str | None = None,
+    donate_inputs: bool = False,
     progress: Progress = lambda step: None,
 ) -> Executable:
     """A model as an XLA executable with its batch norms folded.
@@ -50,6 +51,8 @@ def compile(
         weights: values of the weights that a StableHLO file names.
         weight_argnums: which arguments of a JAX function are weights.
         signature: which signature of a SavedModel.
+        donate_inputs: lets a result take the memory of an input of its type. A JAX array is gone after the call that
+            it was given to; a NumPy array stays.
         progress: called with a word on each step before it begins.
 
     Raises:
@@ -61,6 +64,7 @@ def compile(
         "input_shape": input_shape,
         "passes": passes,
         "fold": fold,
+        "donate_inputs": donate_inputs,
         "progress": progress,
     }
     options |= {"weights": weights, "weight_argnums": weight_argnums, "signature": signature}
@@ -75,6 +79,7 @@ def build_with_reference(
     input_shape: Any = None,
     passes: str | None = None,
     fold: bool = True,
+    donate_inputs: bool = False,
     progress: Progress = lambda step: None,
     **sources: Any,
 ) -> tuple[Executable, Reference]:
@@ -94,7 +99,9 @@ def build_with_reference(
         pipeline.run(imported.module, text, context, progress=progress)
         report = make_report([*context.remarks, *left_over(imported.module)])
         progress("compiling with XLA")
-        return Executable(imported.signature, report, platform, original.weights, imported.module, specialize)
+        return Executable(
+            imported.signature, report, platform, original.weights, imported.module, donate_inputs, specialize
+        )
 
     def for_batch(batch: int) -> Executable:
         # A call asks for it, which needs an attached device.
@@ -107,11 +114,13 @@ def build_with_reference(
     return finish(original, platform), original.reference
 
 
-def load(path: str | os.PathLike[str]) -> Executable:
+def load(path: str | os.PathLike[str], donate_inputs: bool = False) -> Executable:
     """The executable that `Executable.save` wrote, compiled again for its target. No code in the folder runs.
+
+    ``donate_inputs`` as in `compile`.
 
     Raises:
         StablenormError: it is not such a folder, a file in it is broken, or its target is not here.
     """
     saved = saving.load(path)
-    return Executable(saved.signature, saved.report, saved.target, saved.weights, saved.module)
+    return Executable(saved.signature, saved.report, saved.target, saved.weights, saved.module, donate_inputs)

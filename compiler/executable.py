@@ -33,7 +33,7 @@ class Executable:
     """A model compiled by XLA for one target.
 
     Call it as the model itself is called: ``executable(x)``, ``executable([a, b])``, ``executable({"a": a})``, or by
-    input names, ``executable(a=a)``. Arrays have the shapes and dtypes of ``signature.inputs``; results are NumPy
+    input names, ``executable(a=a)``, with NumPy or JAX arrays. They have the shapes and dtypes of ``signature.inputs``; results are NumPy
     arrays in the structure that the model returns. Where the model leaves the batch size open, a call with another
     one compiles for it, once.
 
@@ -43,6 +43,7 @@ class Executable:
         target: where it runs.
         weights: the weights by name, as the model had them.
         module: the final module; `stablehlo` prints it.
+        donate_inputs: whether results may take the memory of JAX arrays that a call is given.
     """
 
     signature: Signature
@@ -50,12 +51,13 @@ class Executable:
     target: Target
     weights: Mapping[str, Array]
     module: ir.Module
+    donate_inputs: bool = False
     _specialize: Specialize | None = None
     _by_batch: dict[int, Executable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # For the topology, where the target names one: to look at, not to run.
-        self._compiled: Compiled = compile_module(without_prepare(self.module), self.target)
+        self._compiled = self._compile_for(self.target)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Runs the model.
@@ -65,9 +67,12 @@ class Executable:
                 device of the target is attached.
         """
         leaves = self.signature.leaves(arguments, keywords)
-        attached_device(self.target)  # before another batch size is compiled for
+        device = attached_device(self.target)  # before another batch size is compiled for
         variant = self._for_batch_of(leaves)
-        inputs = variant.signature.checked(leaves)
+        inputs = [
+            jax.device_put(array, device) if isinstance(array, jax.Array) else array
+            for array in variant.signature.checked(leaves)
+        ]
         outputs = variant._runnable(*inputs, *variant._prepared)
         return self.signature.unflatten([np.asarray(output) for output in outputs])
 
@@ -99,7 +104,20 @@ class Executable:
         """What was compiled for a device that is attached."""
         if self.target.topology is None:
             return self._compiled
-        return compile_module(without_prepare(self.module), self.target.attached())
+        return self._compile_for(self.target.attached())
+
+    def _compile_for(self, target: Target) -> Compiled:
+        return compile_module(without_prepare(self.module), target, self._donated() if self.donate_inputs else ())
+
+    def _donated(self) -> list[int]:
+        """The inputs whose memory fits a result: XLA complains of others."""
+        results = [(output.shape, output.dtype) for output in self.signature.outputs]
+        donated = []
+        for number, spec in enumerate(self.signature.inputs):
+            if (spec.shape, spec.dtype) in results:
+                results.remove((spec.shape, spec.dtype))
+                donated.append(number)
+        return donated
 
     @functools.cached_property
     def _prepared(self) -> list[jax.Array]:

@@ -57,8 +57,8 @@ class Signature:
             raise StablenormError(f"got inputs ({got}), allowed: ({self}); pass them in this order or by name")
         return leaves
 
-    def checked(self, leaves: Sequence[Any]) -> list[Array]:
-        """The flat inputs as arrays.
+    def checked(self, leaves: Sequence[Any]) -> list[Any]:
+        """The flat inputs as arrays: JAX's stay where they are.
 
         Raises:
             StablenormError: a shape or a dtype is not the model's.
@@ -134,8 +134,8 @@ def _kind(value: Any) -> str:
     return describe(value.dtype, value.shape) if hasattr(value, "dtype") and hasattr(value, "shape") else repr(value)
 
 
-def _checked(spec: TensorSpec, value: Any) -> Array:
-    array: Array = np.asarray(value)
+def _checked(spec: TensorSpec, value: Any) -> Any:
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
     if array.shape != spec.shape or array.dtype.name != spec.dtype:
         raise StablenormError(
             f"input {spec.name!r}: got {describe(array.dtype.name, array.shape)}, "

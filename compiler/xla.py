@@ -42,8 +42,8 @@ class Compiled:
         return cost_of(self.executable)
 
 
-def compile_module(module: ir.Module, target: Target) -> Compiled:
-    """Compiles the one public function of a module.
+def compile_module(module: ir.Module, target: Target, donated: Sequence[int] = ()) -> Compiled:
+    """Compiles the one public function of a module; of arguments ``donated``, results may take the memory.
 
     Raises:
         StablenormError: a tensor has no static shape or no NumPy dtype, XLA refuses the module, or there is no device
@@ -62,7 +62,7 @@ def compile_module(module: ir.Module, target: Target) -> Compiled:
             jax.export.export(stand_in, platforms=[target.name])(*arguments),
             mlir_module_serialized=portable_artifact(module),
         )
-        call = jax.jit(exported.call, keep_unused=True)
+        call = jax.jit(exported.call, keep_unused=True, donate_argnums=tuple(donated))
         try:
             return Compiled(call.lower(*arguments).compile(compiler_options=dict(target.compiler_options)))
         except (jax.errors.JaxRuntimeError, ValueError) as error:

@@ -6,7 +6,9 @@ With strides s, dilations d, one input feature to a group and ``j`` counting the
 
 StableHLO's own definition of such a convolution, its sum written out. XLA:CPU's convolution of one input feature to a
 group is a loop without vectors; this is arithmetic by element, which XLA fuses with the bias and the activation after
-it. The sum is in float32 at least, in the kernel's order, and is rounded once.
+it. The sum is in float32 at least, in the kernel's order, and is rounded once. XLA:GPU does the same, where cuDNN's call
+leaves bias and activation to another loop, and padding to a third: MobileNetV2 at batch 8 moves 463 MB instead of 854.
+There each place is one more read from the cache, so kernels of more than 25 places are left to cuDNN.
 
 Before::
 
@@ -38,21 +40,23 @@ from stablenorm.passes.building import along, arithmetic_type, convert, reshape,
 from stablenorm.passes.rewriting import NoMatch, rewrite_each
 from stablenorm.passes.windows import Window, shifted, why_not_plain, window_of
 
-# The cost rule. Each place is one more slice in the fused loop: code, and time to compile it.
-MOST_PLACES = 64
-
 
 @dataclasses.dataclass(frozen=True)
 class LowerDepthwiseConvolution(Pass):
-    """Writes convolutions with one input feature to a group as fused sums of shifted products."""
+    """Writes convolutions with one input feature to a group as fused sums of shifted products.
+
+    Attributes:
+        most_places: of a kernel. Each is one more slice in the fused loop: code, and time to compile it.
+    """
 
     name: ClassVar[str] = "lower-depthwise-convolution"
+    most_places: int = 64
 
     def run(self, module: ir.Module, context: PassContext) -> None:
-        rewrite_each(module, hlo.ConvolutionOp, _lower)
+        rewrite_each(module, hlo.ConvolutionOp, functools.partial(_lower, self.most_places))
 
 
-def _lower(op: hlo.ConvolutionOp) -> ir.Value | NoMatch:
+def _lower(most_places: int, op: hlo.ConvolutionOp) -> ir.Value | NoMatch:
     why = why_not_plain(op)
     if why is not None:
         return NoMatch(why)
@@ -62,8 +66,8 @@ def _lower(op: hlo.ConvolutionOp) -> ir.Value | NoMatch:
         return NoMatch("it sums over input features")
     if not window.keeps_layout:
         return NoMatch("its result's dimensions lie in another order than its input's")
-    if window.places > MOST_PLACES:
-        return NoMatch(f"its kernel has {window.places} places, more than {MOST_PLACES}")
+    if window.places > most_places:
+        return NoMatch(f"its kernel has {window.places} places, more than {most_places}")
     wide = arithmetic_type(op.result)
     x, kernel = convert(_padded(op.lhs, window), wide), convert(op.rhs, wide)
     products = [

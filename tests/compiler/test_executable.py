@@ -150,3 +150,31 @@ def test_running_out_of_memory_is_told_in_one_line() -> None:
     with pytest.raises(compiler.StablenormError, match=r"XLA cannot run the module: .*memory") as error:
         executable(np.float32(1))
     assert "\n" not in str(error.value)
+
+
+def test_a_donated_input_gives_its_memory_to_the_result_and_numpy_arrays_stay() -> None:
+    shape = (64, 64)
+
+    def model(weights: Any, x: Any, scalar: Any) -> Any:
+        return jnp.tanh(x * weights) + scalar
+
+    w, x, scalar = random(6, *shape), random(7, *shape), np.float32(0.5)
+    executable = compiler.compile(model, w, x, scalar, weight_argnums=0, donate_inputs=True)
+    expected, given = np.tanh(x * w) + scalar, x.copy()
+    np.testing.assert_allclose(executable(x, scalar), expected, atol=1e-6)  # two roundings of numbers below 8
+    np.testing.assert_array_equal(x, given)
+
+    on_device, kept = jnp.array(x), jnp.array(scalar)
+    result = executable(on_device, kept)
+    assert on_device.is_deleted()
+    assert not kept.is_deleted()  # no result has its type
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert "input_output_alias" in executable.hlo()
+
+
+def test_jax_arrays_stay_without_donation() -> None:
+    executable = compiler.compile(lambda x: x + 1, np.ones(3, np.float32))
+    x = jnp.arange(3.0)
+    np.testing.assert_array_equal(executable(x), [1, 2, 3])
+    assert not x.is_deleted()
+    assert "input_output_alias" not in executable.hlo()
