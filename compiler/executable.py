@@ -33,9 +33,9 @@ class Executable:
     """A model compiled by XLA for one target.
 
     Call it as the model itself is called: ``executable(x)``, ``executable([a, b])``, ``executable({"a": a})``, or by
-    input names, ``executable(a=a)``, with NumPy or JAX arrays. They have the shapes and dtypes of ``signature.inputs``; results are NumPy
-    arrays in the structure that the model returns. Where the model leaves the batch size open, a call with another
-    one compiles for it, once.
+    input names, ``executable(a=a)``. NumPy or JAX arrays have the shapes and dtypes of ``signature.inputs``; results
+    are NumPy arrays in the structure that the model returns. Where the model leaves the batch size open, a call with
+    another one compiles for it, once.
 
     Attributes:
         signature: the inputs and outputs.
