@@ -7,7 +7,6 @@ below the smallest normal float32 are none: XLA:CPU and TensorFlow run with deno
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench import results
 from bench.accuracy_cases import CASES, HALF_PRECISION, LARGEST, SMALLEST, Case
 from bench.implementations import EPSILON, IMPLEMENTATIONS, RESULTS, Array, Step
 from stablenorm.compiler.diagnostics import StablenormError
@@ -34,13 +34,12 @@ class Record(NamedTuple):
     error: float | None
 
 
-def main(path: str | None = None) -> None:
-    """Prints the tables; writes every number to ``path`` as JSON, one record for each."""
+def main(folder: pathlib.Path) -> None:
+    """Prints the tables; writes every number, one record for each."""
     records = list(measure(CASES))
     print(tables(records))
-    if path:
-        plain = [record._asdict() | {"error": _plain(record.error)} for record in records]
-        pathlib.Path(path).write_text(json.dumps(plain, indent=1) + "\n")
+    plain = [record._asdict() | {"error": _plain(record.error)} for record in records]
+    results.write_json(folder, "accuracy", plain)
 
 
 def measure(cases: Iterable[Case]) -> Iterator[Record]:

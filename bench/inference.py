@@ -8,17 +8,17 @@ OpenVINO without tf2onnx's conversion.
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import peers
+from bench import peers, results
 from stablenorm.compiler.demo import randomize
 from stablenorm.compiler.frontends.tensorflow_runtime import import_tf_keras
 from stablenorm.compiler.tables import text_table
@@ -64,17 +64,23 @@ class Record(NamedTuple):
     rounds: int
 
 
-def main(path: str | None = None, picture: str | None = None) -> None:
-    """Prints the tables; writes the numbers to ``path`` as JSON, and the ratios to ``picture`` as bars."""
+def main(folder: pathlib.Path) -> None:
+    """Prints the tables; writes every number, and the times over stock XLA's as bars."""
     peers.use_peers()
     engines = _installed()
-    records = [record for name in MODELS for record in measure(name, engines)]
+    records = []
+    for name in MODELS:
+        print(f"inference: {name}", file=sys.stderr)
+        records += measure(name, engines)
     for batch in BATCHES:
         print(tables([record for record in records if record.batch == batch], engines))
-    if path:
-        pathlib.Path(path).write_text(json.dumps([record._asdict() for record in records], indent=1) + "\n")
-    if picture:
-        _draw(records, engines, picture)
+    results.write_json(folder, "inference", [record._asdict() for record in records])
+    times = {(record.model, record.batch, record.engine): record.milliseconds for record in records}
+    panels: dict[str, dict[str, dict[str, float]]] = {f"batch {batch}": {} for batch in BATCHES}
+    for (model, batch, engine), milliseconds in times.items():
+        bars = panels[f"batch {batch}"].setdefault(model, {})
+        bars[engine] = milliseconds / times[model, batch, "stock XLA"]
+    results.draw_bars(folder, "inference", panels, "time / stock XLA")
 
 
 def _installed() -> list[str]:
@@ -152,23 +158,3 @@ def tables(records: Sequence[Record], engines: Sequence[str]) -> str:
     rows = {title: [[name, *row] for name, row in zip(names, cells, strict=True)] for title, cells in cells_of.items()}
     rows[f"{batch}, time / ours"].append(["geometric mean", *(f"{mean:.2f}" for mean in means)])
     return "\n\n".join(text_table([title, *engines], cells) for title, cells in rows.items()) + "\n"
-
-
-def _draw(records: Sequence[Record], engines: Sequence[str], path: str) -> None:
-    """Bars: the time of each engine over that of stock XLA, for each model, one row for each batch size."""
-    try:
-        import matplotlib.figure
-    except ImportError:
-        print("No picture: matplotlib is not installed; `make bench-peers` installs it.")
-        return
-    figure = matplotlib.figure.Figure(figsize=(11, 6), layout="constrained")
-    for axes, batch in zip(figure.subplots(len(BATCHES), 1), BATCHES, strict=True):
-        times = {(record.model, record.engine): record.milliseconds for record in records if record.batch == batch}
-        names, width = list(MODELS), 0.8 / len(engines)
-        for place, engine in enumerate(engines):
-            heights = [times[name, engine] / times[name, "stock XLA"] for name in names]
-            axes.bar([at + place * width for at in range(len(names))], heights, width, label=engine)
-        axes.set_xticks([at + 0.4 - width / 2 for at in range(len(names))], names)
-        axes.set_ylabel(f"time / stock XLA, batch {batch}")
-    figure.axes[0].legend(ncols=len(engines))
-    figure.savefig(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
 import os
@@ -24,6 +25,7 @@ from stablenorm.passes import PassContext
 Array = NDArray[Any]
 Call = Callable[[Array], Array]
 THREADS = 2
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 # Where `make bench-peers` installs what is not in the lock; behind everything else, so that it shadows nothing.
 FOLDER = Path(sys.prefix) / "peers"
 
@@ -38,6 +40,16 @@ def use_two_cores() -> None:
     """Keeps this process on two cores; before any engine is imported, since thread pools are made of what is there."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+
+
+def keep_pages() -> None:
+    """Lets memory that arrays leave stay with this process, whoever allocated it: with glibc's defaults, every other
+    call of whatever is measured would pay for pages that the kernel clears.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc has it; sizes up to 32 MB are the most that it keeps
+        for option, value in ((_MMAP_THRESHOLD, 1 << 25), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 1 << 28)):
+            mallopt(option, value)
 
 
 def ours(model: Any, batch: int) -> Call:

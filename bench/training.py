@@ -2,23 +2,25 @@
 
 Forward reads x twice and writes y, backward reads x and the gradient of y twice and writes that of x: 3 and 5 passes of
 one array. A copy, into memory that was written before, makes 2, so the floors are 1.5 and 4 copies of the same run.
-Every array is smaller than 32 MB, above which XLA:CPU writes results to fresh pages. Rounds are interleaved, so that
+Every array is smaller than 32 MB, above which results get fresh pages at each call, and below which `keep_pages` keeps
+those that there are. Rounds are interleaved, so that
 what else runs on the machine meets all alike; a time is the median of the rounds.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from bench import peers, results
 from bench.training_peers import PEERS, Peer
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.tables import text_table
@@ -55,28 +57,44 @@ class Record(NamedTuple):
         return self.milliseconds / self.floor
 
 
-def main(path: str | None = None, rounds: int = 15) -> None:
-    """Prints the tables; writes every number to ``path`` as JSON, one record for each."""
-    records = [record for shape in SHAPES for record in measure(shape, rounds)]
+def main(folder: pathlib.Path, rounds: int = 15) -> None:
+    """Prints the tables; writes every number, one record for each, and the ratios as bars."""
+    peers.use_peers()
+    peers.keep_pages()
+    makers = dict(_installed())
+    records = []
+    for shape in SHAPES:
+        print(f"training: {_name(shape)}", file=sys.stderr)
+        records += measure(shape, rounds, makers)
     print(tables(records))
-    if path:
-        plain = [record._asdict() | {"ratio": record.ratio} for record in records]
-        pathlib.Path(path).write_text(json.dumps(plain, indent=1) + "\n")
+    results.write_json(folder, "training", [record._asdict() | {"ratio": record.ratio} for record in records])
+    panels: dict[str, dict[str, dict[str, float]]] = {what: {} for what in COPIES}
+    for record in records:
+        panels[record.what].setdefault(_name(record.shape), {})[record.implementation] = record.ratio
+    results.draw_bars(folder, "training", panels, "time / floor")
 
 
-def measure(shape: tuple[int, ...], rounds: int) -> Iterator[Record]:
-    """Every implementation that is installed, on one shape of float32, channels last."""
+def _installed() -> Iterator[tuple[str, Callable[[tuple[int, ...]], Peer]]]:
+    for name, make in PEERS.items():
+        try:
+            make(SHAPES[0])
+        except (ImportError, StablenormError) as error:
+            print(f"Left out: {name}: {error}")
+        else:
+            yield name, make
+
+
+def measure(
+    shape: tuple[int, ...], rounds: int, makers: Mapping[str, Callable[[tuple[int, ...]], Peer]]
+) -> Iterator[Record]:
+    """Every implementation, on one shape of float32, channels last."""
     generator = np.random.default_rng(0)
     x, grad_output = generator.normal(size=(2, *shape)).astype(np.float32)
     scale, offset = generator.normal(size=(2, shape[-1])).astype(np.float32)
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     compile_seconds: dict[tuple[str, str], float] = {}
-    for name, make in PEERS.items():
-        try:
-            peer: Peer = make(shape)
-        except (ImportError, StablenormError):
-            continue
-        for what, call in peer(x, scale, offset, grad_output).items():
+    for name, make in makers.items():
+        for what, call in make(shape)(x, scale, offset, grad_output).items():
             start = time.perf_counter()
             call()
             calls[name, what], compile_seconds[name, what] = call, time.perf_counter() - start
@@ -107,7 +125,7 @@ def tables(records: Sequence[Record]) -> str:
         ratios = {(r.shape, r.implementation): r.ratio for r in records if r.what == what}
         floors = {record.shape: record.floor for record in records if record.what == what}
         rows = [
-            ["x".join(map(str, shape)), f"{floors[shape]:.1f}", *(_text(ratios.get((shape, name))) for name in names)]
+            [_name(shape), f"{floors[shape]:.1f}", *(_text(ratios.get((shape, name))) for name in names)]
             for shape in floors
         ]
         columns = [[ratio for (_, each), ratio in ratios.items() if each == name] for name in names]
@@ -119,6 +137,10 @@ def tables(records: Sequence[Record]) -> str:
     ]
     parts.append(text_table(["first call of a step", *names], [["mean seconds", *seconds]]))
     return "\n".join(f"{part}\n" for part in parts)
+
+
+def _name(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float | None:
