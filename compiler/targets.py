@@ -32,7 +32,7 @@ _FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm"
 _FINISHED = "hoist-weights,canonicalize,cse"
 
 _CPU = "lower-depthwise-convolution,lower-pointwise-convolution"
-_CUDA = "lower-depthwise-convolution{most_places=25},skip-places,transpose-kernels"
+_CUDA = "skip-places,lower-depthwise-convolution{most_places=25},transpose-kernels"
 
 # YNNPACK for matrix products alone. By default it takes convolutions too, and what that costs grows with the batch:
 # processor time of one call at batch 8, two cores, against this option: InceptionV3 1.54 times, Xception 1.14. At batch

@@ -23,9 +23,9 @@ PASSES: tuple[type[Pass], ...] = (
     FoldBatchNorm,
     SynchronizeBatchNorm,
     LowerBatchNorm,
+    SkipPlaces,
     LowerDepthwiseConvolution,
     LowerPointwiseConvolution,
-    SkipPlaces,
     TransposeKernels,
     HoistWeights,
 )

@@ -6,9 +6,10 @@ With strides s, dilations d, one input feature to a group and ``j`` counting the
 
 StableHLO's own definition of such a convolution, its sum written out. XLA:CPU's convolution of one input feature to a
 group is a loop without vectors; this is arithmetic by element, which XLA fuses with the bias and the activation after
-it. The sum is in float32 at least, in the kernel's order, and is rounded once. XLA:GPU does the same, where cuDNN's call
-leaves bias and activation to another loop, and padding to a third: MobileNetV2 at batch 8 moves 463 MB instead of 854.
-There each place is one more read from the cache, so kernels of more than 25 places are left to cuDNN.
+it. The sum is in float32 at least, in the kernel's order, and is rounded once.
+
+So does XLA:GPU, where cuDNN's call leaves bias and activation to another loop and padding to a third: MobileNetV2 at
+batch 8 moves 463 MB instead of 854. Each place is one more read from its cache, so larger kernels are left to cuDNN.
 
 Before::
 

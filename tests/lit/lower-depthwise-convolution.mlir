@@ -1,6 +1,9 @@
 // RUN: stablenorm-opt %s --passes=lower-depthwise-convolution | filecheck %s
+// RUN: stablenorm-opt %s --passes='lower-depthwise-convolution{most_places=1}' | filecheck %s --check-prefix=FEWER
 
 // One slice of the padded input, times one weight for each feature, for each place of the kernel.
+// FEWER-LABEL: @two_places(
+// FEWER-NEXT: stablehlo.convolution
 // CHECK-LABEL: @two_places(
 // CHECK: %[[Z:.*]] = stablehlo.constant dense<0.000000e+00> : tensor<f32>
 // CHECK: %[[P:.*]] = stablehlo.pad %arg0, %[[Z]], low = [0, 0, 1, 0], high = [0, 0, 0, 0], interior = [0, 0, 0, 0]
