@@ -12,7 +12,7 @@ BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-cuda-aot lint format bench bench-peers lock clean
+.PHONY: help setup demo test test-cuda-aot lint format bench bench-peers bench-device lock clean
 
 help:
 	@echo 'make demo     show what the compiler does to a model'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint     ruff (rules and format) and mypy --strict'
 	@echo 'make format   let ruff fix what it can'
 	@echo 'make bench    measure; what it compares with is installed into $(VENV)/peers (make bench-peers)'
+	@echo 'make bench-device PYTHON=...  check and time batch norm on the device of that Python'"'"'s JAX; installs nothing'
 	@echo 'make setup    only prepare $(VENV)'
 	@echo 'make lock     pin what pyproject.toml asks for; with ARGS=--upgrade, the newest versions that it allows'
 	@echo 'make clean    remove $(VENV) and every cache'
@@ -49,6 +50,12 @@ bench: setup bench-peers
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-peers: $(VENV)/peers.stamp
+
+# PYTHON as it is, with its own JAX: nothing is installed into it, and the package is this checkout, by links.
+bench-device:
+	@mkdir -p build/packages/stablenorm
+	@for part in ops passes compiler; do ln -sfn ../../../$$part build/packages/stablenorm/$$part; done
+	@PYTHONPATH="build/packages$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m bench device $(ARGS)
 
 # The dependencies, exactly as locked: a changed lock starts from an empty environment, so nothing stale stays in it.
 $(VENV)/dependencies.stamp: requirements.lock

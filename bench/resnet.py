@@ -1,9 +1,9 @@
-"""ResNet-50 in plain JAX, with batch norm as an argument: the network that collectives are counted in."""
+"""ResNet-50 in plain JAX, with batch norm as an argument: collectives are counted in it, and devices measured by it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,9 +23,20 @@ class Layer:
     inputs: int
     outputs: int
     stride: int = 1
+    groups: int = 1
+
+    def convolve(self, x: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
 
     def parameters(self) -> dict[str, jax.ShapeDtypeStruct]:
-        shape = (self.size, self.size, self.inputs, self.outputs)
+        shape = (self.size, self.size, self.inputs // self.groups, self.outputs)
         vector = jax.ShapeDtypeStruct((self.outputs,), np.float32)
         return {"kernel": jax.ShapeDtypeStruct(shape, np.float32), "scale": vector, "offset": vector}
 
@@ -46,24 +57,21 @@ def blocks() -> Iterator[Block]:
 
 
 def layers() -> list[Layer]:
-    """All 53, in the order in which `loss` reads their parameters."""
+    """All 53, in the order in which `logits` reads their parameters."""
     order = [Layer(7, 3, 64, 2)]
     for main, projection in blocks():
         order += [*main, *([projection] if projection else [])]
     return order
 
 
-def loss(batch_norm: BatchNorm, params: Any, moving: Any, images: Array, labels: Array) -> tuple[Array, Any]:
-    """The mean cross entropy of a batch, and the new moving statistics."""
+def logits(batch_norm: BatchNorm, params: Any, moving: Any, images: Array) -> tuple[Array, Any]:
+    """The scores of a batch, and the new moving statistics."""
     new: list[Any] = []
     weights, old = iter(params["layers"]), iter(moving)
 
     def convolve(x: Array, layer: Layer) -> Array:
         own = next(weights)
-        x = jax.lax.conv_general_dilated(
-            x, own["kernel"], (layer.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        y, *statistics = batch_norm(x, own["scale"], own["offset"], *next(old))
+        y, *statistics = batch_norm(layer.convolve(x, own["kernel"]), own["scale"], own["offset"], *next(old))
         new.append(tuple(statistics))
         return y
 
@@ -76,14 +84,24 @@ def loss(batch_norm: BatchNorm, params: Any, moving: Any, images: Array, labels:
             y = jax.nn.relu(convolve(y, layer))
         y = convolve(y, main[2])
         x = jax.nn.relu(y + (convolve(x, projection) if projection else x))
-    scores = jax.nn.log_softmax(x.mean((1, 2)) @ params["dense"])
-    return -jnp.take_along_axis(scores, labels[:, None], 1).mean(), new
+    return x.mean((1, 2)) @ params["dense"], new
+
+
+def loss(batch_norm: BatchNorm, params: Any, moving: Any, images: Array, labels: Array) -> tuple[Array, Any]:
+    """The mean cross entropy of a batch, and the new moving statistics."""
+    found, new = logits(batch_norm, params, moving, images)
+    return -jnp.take_along_axis(jax.nn.log_softmax(found), labels[:, None], 1).mean(), new
 
 
 def shapes() -> tuple[Any, Any]:
     """Types of the parameters and the moving statistics."""
+    return shapes_of(layers())
+
+
+def shapes_of(order: Sequence[Layer]) -> tuple[Any, Any]:
+    """Types of the parameters and the moving statistics of these layers and a dense one to a thousand classes."""
     params = {
-        "layers": [layer.parameters() for layer in layers()],
-        "dense": jax.ShapeDtypeStruct((2048, 1000), np.float32),
+        "layers": [layer.parameters() for layer in order],
+        "dense": jax.ShapeDtypeStruct((order[-1].outputs, 1000), np.float32),
     }
     return params, [(each["scale"], each["scale"]) for each in params["layers"]]
