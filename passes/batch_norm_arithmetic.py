@@ -46,8 +46,28 @@ def train(
     x, weight = operands["operand"], operands.get("weight")
     batch = statistics(x, axes, weight, parts) if groups is None else _over_replicas(x, axes, weight, groups)
     inverse = rsqrt_above(batch.variance, epsilon)
-    scale, offset = widen(operands["scale"]), widen(operands["offset"])
-    return normalize(x, axes, batch.mean, hlo.multiply(scale, inverse), offset), batch, inverse
+    factor, offset = hlo.multiply(widen(operands["scale"]), inverse), widen(operands["offset"])
+    if weight is None and groups is None and parts == 1 and has_digits_to_spare(x):
+        return _normalize_all(x, axes, batch, factor, offset), batch, inverse
+    return normalize(x, axes, batch.mean, factor, offset), batch, inverse
+
+
+def has_digits_to_spare(x: ir.Value) -> bool:
+    """Whether float64 holds products of such numbers, and the difference of two, as exactly as a result of their type.
+
+    Where x is not constant, it is away from its mean by ``2 ** -24`` of that or more somewhere, and float64's steps are
+    ``2 ** -53``: so ``x * a + b`` may take the place of ``(x - mean) * a + c``, at two vectors less work.
+    """
+    return not isinstance(tensor_type(x).element_type, ir.F64Type)
+
+
+def _normalize_all(x: ir.Value, axes: Axes, batch: Statistics, factor: ir.Value, offset: ir.Value) -> ir.Value:
+    """`normalize`, where the statistics are those of the elements of x and no others, and know a constant."""
+    zero = splat_like(0.0, factor)
+    is_constant = hlo.compare(batch.variance, zero, hlo.ComparisonDirectionAttr.get("EQ"))
+    factor = hlo.select(is_constant, zero, factor)
+    factor, offset = computed_once([factor, hlo.subtract(offset, hlo.multiply(batch.mean, factor))], x)
+    return hlo.add(hlo.multiply(widen(x), along(factor, axes, x)), along(offset, axes, x))
 
 
 def _over_replicas(x: ir.Value, axes: Axes, weight: ir.Value | None, groups: ReplicaGroups) -> Statistics:
@@ -110,13 +130,19 @@ def gradient(
         hlo.multiply(quotient(grad_scale, count), inverse),
         hlo.multiply(scale, inverse),
     ]
-    shift, tilt, factor = computed_once(vectors, x)
-    distance = hlo.subtract(widen(x), along(mean, axes, x))
-    through_statistics = hlo.add(along(shift, axes, x), hlo.multiply(distance, along(tilt, axes, x)))
+    shift, tilt, factor = vectors
+    if weight is None and has_digits_to_spare(x):
+        tilt = hlo.multiply(tilt, factor)
+        rest = hlo.subtract(hlo.multiply(mean, tilt), hlo.multiply(shift, factor))
+        factor, tilt, rest = (along(vector, axes, x) for vector in computed_once([factor, tilt, rest], x))
+        others = hlo.subtract(rest, hlo.multiply(widen(x), tilt))
+        return hlo.add(hlo.multiply(widen(grad_output), factor), others), grad_scale, grad_offset
+    shift, tilt, factor = (along(vector, axes, x) for vector in computed_once(vectors, x))
+    through_statistics = hlo.add(shift, hlo.multiply(hlo.subtract(widen(x), along(mean, axes, x)), tilt))
     if weight is not None:
         through_statistics = hlo.multiply(widen(weight), through_statistics)
     inner = hlo.subtract(widen(grad_output), through_statistics)
-    return hlo.multiply(inner, along(factor, axes, x)), grad_scale, grad_offset
+    return hlo.multiply(inner, factor), grad_scale, grad_offset
 
 
 def gradient_from(
