@@ -139,6 +139,24 @@ def statistics_from(mean: ir.Value, variance: ir.Value, x: ir.Value, epsilon: fl
     return _statistics(half, center, quarter, epsilon, _count(x, axes))
 
 
+def statistics_of_inverse(mean: ir.Value, inverse: ir.Value, reach: float, x: ir.Value, axes: Axes) -> PairStatistics:
+    """What `gradient_in_pairs` needs, of the mean and of ``reach * rsqrt(variance + epsilon)``.
+
+    ``reach`` is the power of two that keeps this a normal number of float32. Mean and variance are left out: 0.
+    """
+    most = power_below(inverse)
+    is_small = _compare(most, "LT", like(1.0, most))
+    large_unit = hlo.multiply(most, like(1 / (reach * _HALF), most))
+    power, unit = (
+        hlo.select(is_small, low, high)
+        for low, high in [(like(1 / reach, most), like(_HALF, most)), (most, large_unit)]
+    )
+    center = pair(hlo.multiply(wide(mean), wide(power)))
+    ((power, unit), center) = _once([Pair(power, unit), center])
+    none = like(0.0, wide(mean))
+    return PairStatistics(none, none, power, center, unit, hlo.divide(wide(inverse), wide(most)), _count(x, axes))
+
+
 def _statistics(power: ir.Value, center: ir.Value, variance: ir.Value, epsilon: float, count: int) -> PairStatistics:
     """Of the mean and variance of ``x * power``."""
     inverse = hlo.rsqrt(hlo.add(variance, _scaled_epsilon(epsilon, power, variance)))

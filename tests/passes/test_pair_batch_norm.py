@@ -6,11 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 from jax.extend.mlir import ir
-from jax.extend.mlir.dialects import stablehlo
+from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.compiler.targets import find_target
 from stablenorm.compiler.xla import compile_module
 from stablenorm.ops import BatchNormGrad, BatchNormTraining
+from stablenorm.passes.pair_batch_norm import statistics_from, statistics_of_inverse
+from stablenorm.passes.pairs import like, wide
 from tests.ops.test_accuracy import FLUSHED, HARD, normal
 from tests.passes.pair_steps import module_of
 
@@ -28,11 +30,11 @@ def truth(x, scale, offset, grad_output, axis, epsilon):
     return y, mean, variance, *BatchNormGrad(epsilon, axis).reference(x, scale, mean, variance, grad_output)
 
 
-def assert_right(x, tolerance, axis=-1, epsilon=1e-3, half_tolerance=None):
+def assert_right(x, tolerance, axis=-1, epsilon=1e-3, half_tolerance=None, **options):
     """Each result within ``tolerance`` of its largest true value; mean and variance, of each feature's."""
     axis %= x.ndim
     given = arguments(x, axis)
-    got = compile_module(module_of(x.shape, x.dtype.name, axis, epsilon), find_target("cpu"))(*given)
+    got = compile_module(module_of(x.shape, x.dtype.name, axis, epsilon, **options), find_target("cpu"))(*given)
     for name, value, true in zip(NAMES, got, truth(*given, axis, epsilon), strict=True):
         value, allowed = np.asarray(value).astype(np.float64), tolerance
         if name in ("y", "dx") and half_tolerance is not None:
@@ -115,6 +117,26 @@ def test_the_interpreter_agrees():
     module = module_of(x.shape, "float32", 1, 1e-3)
     with module.context:
         values = [ir.DenseElementsAttr.get(np.ascontiguousarray(value)) for value in given]
-        got = [np.array(value) for value in stablehlo.eval_module(module, values)]
+        got = [np.array(value) for value in hlo.eval_module(module, values)]
     for name, value, true in zip(NAMES, got, truth(*given, 1, 1e-3), strict=True):
         np.testing.assert_allclose(value, true, rtol=0, atol=1e-7 * np.abs(true).max(), err_msg=name)
+
+
+REACH = 2.0**20
+
+
+def by_mean_and_variance(batch, x, epsilon, axes):
+    return statistics_from(batch.mean, batch.variance, x, epsilon, axes)
+
+
+def by_mean_and_inverse(batch, x, epsilon, axes):
+    inverse = hlo.multiply(
+        batch.ratio, wide(hlo.multiply(hlo.multiply(batch.power, like(REACH, batch.power)), batch.unit))
+    )
+    return statistics_of_inverse(batch.mean, inverse, REACH, x, axes)
+
+
+@pytest.mark.parametrize("again", [by_mean_and_variance, by_mean_and_inverse])
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+def test_a_gradient_may_know_its_statistics_from_elsewhere(again, scale):
+    assert_right(((normal(1024) + 10) * scale).astype(np.float32), 1e-7, again=again)
