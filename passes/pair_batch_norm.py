@@ -151,10 +151,11 @@ def statistics_of_inverse(mean: ir.Value, inverse: ir.Value, reach: float, x: ir
         hlo.select(is_small, low, high)
         for low, high in [(like(1 / reach, most), like(_HALF, most)), (most, large_unit)]
     )
-    center = pair(hlo.multiply(wide(mean), wide(power)))
-    ((power, unit), center) = _once([Pair(power, unit), center])
+    powers, center = _once([Pair(power, unit), pair(hlo.multiply(wide(mean), wide(power)))])
     none = like(0.0, wide(mean))
-    return PairStatistics(none, none, power, center, unit, hlo.divide(wide(inverse), wide(most)), _count(x, axes))
+    return PairStatistics(
+        none, none, powers.high, center, powers.low, hlo.divide(wide(inverse), wide(most)), _count(x, axes)
+    )
 
 
 def _statistics(power: ir.Value, center: ir.Value, variance: ir.Value, epsilon: float, count: int) -> PairStatistics:
