@@ -67,10 +67,25 @@ def power_of(bits: ir.Value) -> ir.Value:
     return hlo.bitcast_convert(ir.RankedTensorType.get(shape_of(bits), ir.F32Type.get()), bits)
 
 
+def steps_of(bits: ir.Value, halved: bool = False) -> ir.Value:
+    """An exponent as a number, or half of it: sums of these do not overflow."""
+    return hlo.shift_right_logical(bits, _constant(_DIGITS + halved, bits))
+
+
+def bits_of(steps: ir.Value, more: int, limit: int) -> ir.Value:
+    """``steps + more``, between 1 and ``limit``, as bits."""
+    within = hlo.clamp(_constant(1, steps), hlo.add(steps, _constant(more, steps)), _constant(limit, steps))
+    return hlo.shift_left(within, _constant(_DIGITS, steps))
+
+
 def integers(steps: int, like: ir.Value) -> ir.Value:
     """A constant of the shape of ``like`` that changes an exponent by ``steps``."""
+    return _constant(steps << _DIGITS, like)
+
+
+def _constant(number: int, like: ir.Value) -> ir.Value:
     type_ = ir.RankedTensorType.get(shape_of(like), _i32())
-    return hlo.constant(ir.DenseElementsAttr.get_splat(type_, ir.IntegerAttr.get(_i32(), steps << _DIGITS)))
+    return hlo.constant(ir.DenseElementsAttr.get_splat(type_, ir.IntegerAttr.get(_i32(), number)))
 
 
 def _ordered_sum(a: ir.Value, b: ir.Value) -> Pair:

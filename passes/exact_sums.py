@@ -32,11 +32,6 @@ from stablenorm.passes.pairs import Pair, like, plus, scaled, total, wide
 
 Axes = Sequence[int]
 
-# An epsilon is at most this power of four beside numbers of order one: more, and its square leaves float32's range.
-_EPSILON_LIMIT = 30
-# No variance of numbers between 2 and 4 is less, but 0.
-_LEAST_VARIANCE = 2.0**-100
-
 
 class ScaledSums(NamedTuple):
     """Sums of ``x * power``, and of the parts of its square; the power is ``inverse_power(exponent)``."""
@@ -47,7 +42,10 @@ class ScaledSums(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """``power`` in float32; mean and biased variance of ``x * power`` and ``epsilon * power ** 2`` in float64."""
+    """``power`` in float32; mean and biased variance of ``x * power`` and ``epsilon * power ** 2`` in float64.
+
+    The sum of variance and epsilon is of order one.
+    """
 
     power: ir.Value
     mean: ir.Value
@@ -85,16 +83,22 @@ def unstacked(stack: ir.Value) -> ScaledSums:
 
 
 def moments(sums: ScaledSums, count: int, epsilon: float) -> Moments:
-    """Mean and variance of all ``count`` elements of each feature, in numbers of order one."""
+    """Mean and variance of all ``count`` elements of each feature, brought to order one."""
     mean, variance = _mean_and_variance(sums, count)
     half, power = math.frexp(epsilon)[1] // 2, exact.inverse_power(sums.exponent)
-    limit = exact.integers(max(min(_EPSILON_LIMIT - half + exact.BIAS, 254), 1), power)
-    kept = hlo.minimum(power, limit)
+    kept = _for_deviation(power, variance, half)
     less = wide(exact.power_of(_times(kept, hlo.negate(power), exact.BIAS)))
     root = wide(exact.power_of(hlo.add(kept, exact.integers(half, kept))))
     rest = hlo.multiply(hlo.multiply(like(epsilon / 4.0**half, root), root), root)
     mean, variance = hlo.multiply(mean, less), hlo.multiply(hlo.multiply(variance, less), less)
-    return Moments(exact.power_of(kept), mean, variance, hlo.maximum(rest, like(_LEAST_VARIANCE, rest)))
+    return Moments(exact.power_of(kept), mean, variance, rest)
+
+
+def _for_deviation(power: ir.Value, variance: ir.Value, half: int) -> ir.Value:
+    """The power, all as bits, that brings the deviation to order one, or 2 ** half where that is larger."""
+    root = exact.exponent(convert(variance, ir.F32Type.get()))
+    steps = hlo.subtract(exact.steps_of(power), exact.steps_of(root, halved=True))
+    return exact.bits_of(steps, exact.BIAS // 2, max(min(exact.BIAS - half, 254), 1))
 
 
 def statistics(x: ir.Value, axes: Axes) -> Statistics:
