@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import os
 import re
 import shlex
@@ -144,6 +145,8 @@ def _value(pass_name: str, key: str, kind: type, text: str) -> object:
 
 def _allowed(kind: type) -> str:
     """An option's type says itself what its text may be, where its name would not."""
+    if issubclass(kind, enum.Enum):
+        return ", ".join(str(each.value) for each in kind)
     return getattr(kind, "allowed", f"a value of type {kind.__name__}")
 
 

@@ -28,7 +28,7 @@ class Target:
         return dataclasses.replace(self, topology=None)
 
 
-_FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm"
+_FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm"
 _FINISHED = "hoist-weights,canonicalize,cse"
 
 _CPU = "lower-depthwise-convolution,lower-pointwise-convolution"
@@ -40,9 +40,9 @@ _CUDA = "skip-places,lower-depthwise-convolution{most_places=25},transpose-kerne
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 TARGETS = {
-    "cpu": Target("cpu", f"{_FOLDED},{_CPU},{_FINISHED}", _CPU_OPTIONS),
-    "tpu": Target("tpu", f"{_FOLDED},{_FINISHED}", {}),
-    "cuda": Target("cuda", f"{_FOLDED},{_CUDA},{_FINISHED}", {}),
+    "cpu": Target("cpu", f"{_FOLDED},lower-batch-norm,{_CPU},{_FINISHED}", _CPU_OPTIONS),
+    "tpu": Target("tpu", f"{_FOLDED},lower-batch-norm{{platform=tpu}},{_FINISHED}", {}),
+    "cuda": Target("cuda", f"{_FOLDED},lower-batch-norm{{platform=cuda}},{_CUDA},{_FINISHED}", {}),
 }
 
 

@@ -16,9 +16,8 @@ from jax.extend.core import Primitive
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, batching, mlir
 
-from stablenorm.passes.batch_statistics import widen
 from stablenorm.passes.block_sums import sums
-from stablenorm.passes.building import convert
+from stablenorm.passes.building import convert, widen
 
 Array = jax.Array
 

@@ -32,9 +32,12 @@ from stablenorm.ops.jax_features import (
     varying_alike,
 )
 from stablenorm.passes import batch_norm_arithmetic, batch_statistics
-from stablenorm.passes.batch_statistics import sum_together, widen
-from stablenorm.passes.building import convert, tensor_type
+from stablenorm.passes.batch_norm_arithmetic import Operands
+from stablenorm.passes.batch_statistics import sum_together
+from stablenorm.passes.building import convert, splat_like, tensor_type, widen
 from stablenorm.passes.named_forms import OPERANDS
+from stablenorm.passes.pair_batch_norm import gradient_in_pairs, is_possible, statistics_of_inverse, train_in_pairs
+from stablenorm.passes.platforms import Platform
 
 Array = jax.Array
 
@@ -126,25 +129,47 @@ def _gradient_types(x: Any, scale: Any, *_: Any, axes: tuple[int, ...]) -> list[
 
 def _lower_training(ctx: Any, x: Any, scale: Any, offset: Any, *weight: Any, axes: Any, epsilon: float) -> list[Any]:
     operands = dict(zip(OPERANDS["training"], (x, scale, offset, *weight), strict=False))
-    y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes, _devices(ctx))
     narrow = tensor_type(scale).element_type
-    mean = convert(batch.mean, narrow)
-    rest = convert(hlo.subtract(batch.mean, widen(mean)), narrow)
-    inverse = hlo.multiply(inverse, batch_statistics.splat_like(RANGE, inverse))
-    features = [convert(value, narrow) for value in (batch.variance, inverse, batch.count)]
+    if _is_in_pairs(ctx, operands):
+        y, pairs = train_in_pairs(operands, epsilon, axes)
+        exact_mean, variance, inverse = pairs.mean, pairs.variance, pairs.inverse(RANGE)
+        count = batch_statistics.element_count(x, axes)
+    else:
+        platform = _platform(ctx)
+        y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes, _devices(ctx), platform=platform)
+        inverse = hlo.multiply(inverse, splat_like(RANGE, inverse))
+        exact_mean, variance, count = batch.mean, batch.variance, batch.count
+    mean = convert(exact_mean, narrow)
+    rest = convert(hlo.subtract(exact_mean, widen(mean)), narrow)
+    features = [convert(value, narrow) for value in (variance, inverse, count)]
     return [convert(y, tensor_type(x).element_type), mean, rest, *features]
 
 
 def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any]:
     x, *vectors, ct = operands[:6] + operands[-1:]
     weight, narrow = operands[6] if len(operands) > 7 else None, tensor_type(operands[1]).element_type
+    types = [tensor_type(x).element_type, narrow, narrow]
     scale, mean, rest, inverse, count = map(widen, vectors)
-    inverse = hlo.divide(inverse, batch_statistics.splat_like(RANGE, inverse))
-    sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow)
+    known = {"operand": x, "scale": vectors[0], "grad_output": ct}
+    if weight is None and _is_in_pairs(ctx, known):
+        batch = statistics_of_inverse(hlo.add(mean, rest), vectors[3], RANGE, x, axes)
+        results = gradient_in_pairs(known, batch, axes)
+        return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
+    inverse = hlo.divide(inverse, splat_like(RANGE, inverse))
+    sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow, platform=_platform(ctx))
     mean = hlo.add(mean, rest)
     results = batch_norm_arithmetic.gradient(x, mean, inverse, scale, count, ct, axes, weight, sum_both)
-    types = [tensor_type(x).element_type, narrow, narrow]
     return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
+
+
+def _is_in_pairs(ctx: Any, operands: Operands) -> bool:
+    return _platform(ctx) is Platform.TPU and _devices(ctx) == 1 and is_possible(operands)
+
+
+def _platform(ctx: Any) -> Platform:
+    """What this is lowered for: the CPU, where that is several, or one that has no form of its own."""
+    platforms = list(ctx.module_context.platforms)
+    return Platform(platforms[0]) if platforms in ([each] for each in Platform) else Platform.CPU
 
 
 def _devices(ctx: Any) -> int:

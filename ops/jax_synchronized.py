@@ -43,8 +43,8 @@ from stablenorm.ops.jax_features import (
     varying_alike,
 )
 from stablenorm.passes.batch_norm_arithmetic import normalize, rsqrt_above
-from stablenorm.passes.batch_statistics import Sums, local_sums, splat_like, statistics_of, widen
-from stablenorm.passes.building import convert, tensor_type
+from stablenorm.passes.batch_statistics import Sums, local_sums, statistics_of
+from stablenorm.passes.building import convert, splat_like, tensor_type, widen
 
 Array = jax.Array
 Groups = tuple[tuple[int, ...], ...] | None
@@ -199,7 +199,7 @@ def _slopes_types(u: Any, *_: Any, axes: tuple[int, ...]) -> list[Any]:
 
 
 def _lower_local(ctx: Any, x: ir.Value, *weight: ir.Value, axes: tuple[int, ...]) -> list[ir.Value]:
-    sums = local_sums(x, axes, *weight)
+    sums = local_sums(x, axes, *(weight or [None]))
     return [sums.first, sums.second, sums.count]
 
 

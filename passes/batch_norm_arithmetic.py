@@ -16,14 +16,14 @@ from stablenorm.passes.batch_statistics import (
     element_count,
     local_sums,
     quotient,
-    splat_like,
     statistics,
     statistics_of,
-    widen,
+    sums_on,
 )
 from stablenorm.passes.block_sums import Axes, Terms, computed_once, sums
-from stablenorm.passes.building import along, arithmetic_type, convert, splat, tensor_type
+from stablenorm.passes.building import along, arithmetic_type, convert, splat, splat_like, tensor_type, widen
 from stablenorm.passes.collectives import ReplicaGroups, add_over_replicas
+from stablenorm.passes.platforms import Platform
 
 Operands = Mapping[str, ir.Value]
 
@@ -37,14 +37,23 @@ def infer(operands: Operands, epsilon: float, axes: Axes) -> ir.Value:
 
 
 def train(
-    operands: Operands, epsilon: float, axes: Axes, parts: int = 1, groups: ReplicaGroups | None = None
+    operands: Operands,
+    epsilon: float,
+    axes: Axes,
+    parts: int = 1,
+    groups: ReplicaGroups | None = None,
+    platform: Platform = Platform.CPU,
 ) -> tuple[ir.Value, Statistics, ir.Value]:
     """``(x - mean(x)) * (scale * rsqrt(variance(x) + epsilon)) + offset``; what is behind it: statistics and rsqrt.
 
-    In float64, not rounded. ``parts`` as in `statistics`; with ``groups``, statistics are those of all replicas of one.
+    In float64, not rounded. ``parts`` and ``platform`` as in `statistics`; with ``groups``, statistics are those of all
+    replicas of one.
     """
     x, weight = operands["operand"], operands.get("weight")
-    batch = statistics(x, axes, weight, parts) if groups is None else _over_replicas(x, axes, weight, groups)
+    if groups is None:
+        batch = statistics(x, axes, weight, parts, platform)
+    else:
+        batch = _over_replicas(x, axes, weight, groups, platform)
     inverse = rsqrt_above(batch.variance, epsilon)
     factor, offset = hlo.multiply(widen(operands["scale"]), inverse), widen(operands["offset"])
     if weight is None and groups is None and parts == 1 and has_digits_to_spare(x):
@@ -70,8 +79,10 @@ def _normalize_all(x: ir.Value, axes: Axes, batch: Statistics, factor: ir.Value,
     return hlo.add(hlo.multiply(widen(x), along(factor, axes, x)), along(offset, axes, x))
 
 
-def _over_replicas(x: ir.Value, axes: Axes, weight: ir.Value | None, groups: ReplicaGroups) -> Statistics:
-    each = local_sums(x, axes, weight)
+def _over_replicas(
+    x: ir.Value, axes: Axes, weight: ir.Value | None, groups: ReplicaGroups, platform: Platform
+) -> Statistics:
+    each = local_sums(x, axes, weight, platform)
     if weight is None and tensor_type(x).has_static_shape:  # each replica runs this program: all count as many
         first, second = add_over_replicas([each.first, each.second], groups)
         return statistics_of(Sums(_group_count(each.count, groups), first, second))
@@ -125,28 +136,30 @@ def gradient(
     grad_offset, slope = sum_both([x, grad_output], axes, terms)
     grad_scale = hlo.multiply(slope, inverse)
     # through the mean, and through the deviation by the distance from it
-    vectors = [
-        quotient(grad_offset, count),
-        hlo.multiply(quotient(grad_scale, count), inverse),
-        hlo.multiply(scale, inverse),
-    ]
-    shift, tilt, factor = vectors
+    shift, tilt = quotient(grad_offset, count), hlo.multiply(quotient(grad_scale, count), inverse)
+    factor = hlo.multiply(scale, inverse)
     if weight is None and has_digits_to_spare(x):
-        tilt = hlo.multiply(tilt, factor)
-        rest = hlo.subtract(hlo.multiply(mean, tilt), hlo.multiply(shift, factor))
-        factor, tilt, rest = (along(vector, axes, x) for vector in computed_once([factor, tilt, rest], x))
-        others = hlo.subtract(rest, hlo.multiply(widen(x), tilt))
-        return hlo.add(hlo.multiply(widen(grad_output), factor), others), grad_scale, grad_offset
-    shift, tilt, factor = (along(vector, axes, x) for vector in computed_once(vectors, x))
-    through_statistics = hlo.add(shift, hlo.multiply(hlo.subtract(widen(x), along(mean, axes, x)), tilt))
+        steep = hlo.multiply(tilt, factor)
+        rest = hlo.subtract(hlo.multiply(mean, steep), hlo.multiply(shift, factor))
+        vectors = [along(vector, axes, x) for vector in computed_once([factor, steep, rest], x)]
+        others = hlo.subtract(vectors[2], hlo.multiply(widen(x), vectors[1]))
+        return hlo.add(hlo.multiply(widen(grad_output), vectors[0]), others), grad_scale, grad_offset
+    vectors = [along(vector, axes, x) for vector in computed_once([shift, tilt, factor], x)]
+    distance = hlo.subtract(widen(x), along(mean, axes, x))
+    through_statistics = hlo.add(vectors[0], hlo.multiply(distance, vectors[1]))
     if weight is not None:
         through_statistics = hlo.multiply(widen(weight), through_statistics)
     inner = hlo.subtract(widen(grad_output), through_statistics)
-    return hlo.multiply(inner, factor), grad_scale, grad_offset
+    return hlo.multiply(inner, vectors[2]), grad_scale, grad_offset
 
 
 def gradient_from(
-    operands: Operands, batch: Statistics | None, epsilon: float, axes: Axes, groups: ReplicaGroups | None = None
+    operands: Operands,
+    batch: Statistics | None,
+    epsilon: float,
+    axes: Axes,
+    groups: ReplicaGroups | None = None,
+    platform: Platform = Platform.CPU,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """`gradient` by the names of its operands; ``batch`` holds the statistics unrounded, where they are known.
 
@@ -156,7 +169,7 @@ def gradient_from(
     narrow = arithmetic_type(x)
 
     def sum_both(operands: Sequence[ir.Value], axes: Axes, terms: Terms) -> list[ir.Value]:
-        each = sums(operands, axes, terms)
+        each = sums_on(platform)(operands, axes, terms)
         if groups is None:
             return each
         # Nothing is subtracted from these sums, so they need no float64 on their way.

@@ -13,13 +13,16 @@ Features lie along one dimension, or several; a vector then has a dimension for 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.block_sums import Axes, Terms, sum_over, sums
-from stablenorm.passes.building import along, convert, product, reshape, shape_of, splat, tensor_type
+from stablenorm.passes.building import along, convert, product, reshape, shape_of, splat, splat_like, tensor_type, widen
+from stablenorm.passes.exact_squares import has_exact_squares, mean_and_variance, square_terms
+from stablenorm.passes.platforms import Platform
+from stablenorm.passes.window_sums import window_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Sums:
     second: ir.Value
 
 
-def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: int = 1) -> Statistics:
+def statistics(
+    x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: int = 1, platform: Platform = Platform.CPU
+) -> Statistics:
     """The statistics of ``x`` over all dimensions but ``axes``, each element counted ``weight`` times.
 
     ``x`` and ``weight`` are tensors of one shape. What has the weight 0 is not read, were it NaN. Where
@@ -49,21 +54,24 @@ def statistics(x: ir.Value, axes: Axes, weight: ir.Value | None = None, parts: i
     ``parts``: over how many devices the batch, the first dimension that is no feature's, may be spread. Each part is
     summed alone, and what they add up is one array, so that a partitioner makes one all-reduce of it.
     """
+    if platform is Platform.CUDA and weight is None and has_exact_squares(x):
+        each, count = sum_together([x], axes, square_terms, parts, ir.F64Type.get(), platform), element_count(x, axes)
+        return Statistics(*mean_and_variance(each, count), count)
     place = _cut(x, axes, parts)
     if place is not None:
-        return statistics_of(_sums_of_parts(x, axes, weight, parts, place))
-    shift, count = _shift_and_count(x, axes, weight)
+        return statistics_of(_sums_of_parts(x, axes, weight, parts, place, platform))
+    shift, count = _shift_and_count(x, axes, weight, platform)
     divide = hlo.divide if weight is None else quotient
-    mean, square = (divide(total, count) for total in _moments(x, shift, axes, weight))
+    mean, square = (divide(total, count) for total in _moments(x, shift, axes, weight, platform))
     # Rounding may leave less than nothing; a NaN must stay one, and maximum keeps it.
     variance = hlo.maximum(hlo.subtract(square, hlo.multiply(mean, mean)), splat_like(0.0, mean))
     return Statistics(hlo.add(shift, mean), variance, count)
 
 
-def local_sums(x: ir.Value, axes: Axes, weight: ir.Value | None = None) -> Sums:
+def local_sums(x: ir.Value, axes: Axes, weight: ir.Value | None = None, platform: Platform = Platform.CPU) -> Sums:
     """The sums of ``x`` and ``weight`` as in `statistics`: about a shift nearby, then moved to 0."""
-    shift, count = _shift_and_count(x, axes, weight)
-    first, second = _moments(x, shift, axes, weight)
+    shift, count = _shift_and_count(x, axes, weight, platform)
+    first, second = _moments(x, shift, axes, weight, platform)
     # sum(w x) = first + count k; sum(w x x) = second + k (2 first + count k)
     moved = hlo.multiply(count, shift)
     twice = hlo.add(hlo.add(first, first), moved)
@@ -79,29 +87,38 @@ def statistics_of(sums: Sums) -> Statistics:
     return Statistics(mean, hlo.select(hlo.compare(variance, noise, _comparison("LT")), zero, variance), sums.count)
 
 
-def sum_together(operands: Sequence[ir.Value], axes: Axes, terms: Terms, parts: int, sent: ir.Type) -> list[ir.Value]:
-    """`sums`, whose terms are float64; ``parts`` as in `statistics`.
+def sum_together(
+    operands: Sequence[ir.Value], axes: Axes, terms: Terms, parts: int, sent: ir.Type, platform: Platform = Platform.CPU
+) -> list[ir.Value]:
+    """`sums_on` a platform, of terms that are float64; ``parts`` as in `statistics`.
 
     Where there are parts, what they add up has the type ``sent``: sums that nothing is subtracted from need no float64.
     """
     place = _cut(operands[0], axes, parts)
     if place is None:
-        return sums(operands, axes, terms)
+        return sums_on(platform)(operands, axes, terms)
     inner = _cut_axes(axes, place)
     part = inner.index(place)
 
     def terms_of_part(slices: Sequence[ir.Value], axes: Axes) -> Sequence[ir.Value]:
         return terms(slices, [axis for number, axis in enumerate(axes) if number != part])
 
-    each = sums([_in_parts(operand, parts, place) for operand in operands], inner, terms_of_part)
+    each = sums_on(platform)([_in_parts(operand, parts, place) for operand in operands], inner, terms_of_part)
     return [widen(total) for total in _add_parts([convert(total, sent) for total in each], part)]
 
 
-def _sums_of_parts(x: ir.Value, axes: Axes, weight: ir.Value | None, parts: int, place: int) -> Sums:
+def sums_on(platform: Platform) -> Callable[[Sequence[ir.Value], Axes, Terms], list[ir.Value]]:
+    """What makes sums per feature one pass over the operands there."""
+    return window_sums if platform is Platform.CUDA else sums
+
+
+def _sums_of_parts(
+    x: ir.Value, axes: Axes, weight: ir.Value | None, parts: int, place: int, platform: Platform
+) -> Sums:
     """The part is one more feature until all are added."""
     inner = _cut_axes(axes, place)
     cut_weight = None if weight is None else _in_parts(weight, parts, place)
-    each, part = local_sums(_in_parts(x, parts, place), inner, cut_weight), inner.index(place)
+    each, part = local_sums(_in_parts(x, parts, place), inner, cut_weight, platform), inner.index(place)
     if weight is None:  # the count is known to all
         return Sums(element_count(x, axes), *_add_parts([each.first, each.second], part))
     return Sums(*_add_parts([each.count, each.first, each.second], part))
@@ -137,7 +154,7 @@ def _row(stack: ir.Value, number: int) -> ir.Value:
     return reshape(hlo.slice(stack, start, limit, [1] * len(shape)), shape[1:])
 
 
-def _shift_and_count(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+def _shift_and_count(x: ir.Value, axes: Axes, weight: ir.Value | None, platform: Platform) -> tuple[ir.Value, ir.Value]:
     """A number near the data, and the count."""
     if weight is None:
         count = element_count(x, axes)
@@ -147,11 +164,11 @@ def _shift_and_count(x: ir.Value, axes: Axes, weight: ir.Value | None) -> tuple[
         x, weight = _counted(*slices)
         return [weight, hlo.multiply(weight, x)]
 
-    count, total = sums([x, weight], axes, terms)
+    count, total = sums_on(platform)([x, weight], axes, terms)
     return _near(total, count), count
 
 
-def _moments(x: ir.Value, shift: ir.Value, axes: Axes, weight: ir.Value | None) -> list[ir.Value]:
+def _moments(x: ir.Value, shift: ir.Value, axes: Axes, weight: ir.Value | None, platform: Platform) -> list[ir.Value]:
     """``sum(w d), sum(w d d)``, with d the distance from ``shift``."""
 
     def terms(slices: Sequence[ir.Value], axes: Axes) -> list[ir.Value]:
@@ -163,7 +180,7 @@ def _moments(x: ir.Value, shift: ir.Value, axes: Axes, weight: ir.Value | None) 
         weighted = hlo.multiply(counts, distance)
         return [weighted, hlo.multiply(weighted, distance)]
 
-    return sums([x] if weight is None else [x, weight], axes, terms)
+    return sums_on(platform)([x] if weight is None else [x, weight], axes, terms)
 
 
 def _counted(x: ir.Value, weight: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -176,18 +193,13 @@ def _counted(x: ir.Value, weight: ir.Value) -> tuple[ir.Value, ir.Value]:
 def element_count(x: ir.Value, axes: Axes) -> ir.Value:
     """How many elements of ``x`` each feature has, in float64."""
     others = _others(x, axes)
-    features = ir.RankedTensorType.get([shape_of(x)[axis] for axis in axes], _f64())
+    features = ir.RankedTensorType.get([shape_of(x)[axis] for axis in axes], ir.F64Type.get())
     if not any(tensor_type(x).is_dynamic_dim(place) for place in others):
-        return splat(product([shape_of(x)[place] for place in others]), features.shape, _f64())
-    total = splat(1.0, [], _f64())
+        return splat(product([shape_of(x)[place] for place in others]), features.shape, ir.F64Type.get())
+    total = splat(1.0, [], ir.F64Type.get())
     for place in others:
-        total = hlo.multiply(total, convert(hlo.get_dimension_size(x, place), _f64()))
+        total = hlo.multiply(total, convert(hlo.get_dimension_size(x, place), ir.F64Type.get()))
     return hlo.broadcast_in_dim(features, total, [])
-
-
-def splat_like(number: float, like: ir.Value) -> ir.Value:
-    """A float64 constant of the shape of ``like``, which may be dynamic."""
-    return along(splat(number, [], _f64()), [], like)
 
 
 def _shift(x: ir.Value, axes: Axes) -> ir.Value:
@@ -223,11 +235,3 @@ def _comparison(direction: str) -> ir.Attribute:
 
 def _others(x: ir.Value, axes: Axes) -> list[int]:
     return [place for place in range(len(shape_of(x))) if place not in axes]
-
-
-def widen(value: ir.Value) -> ir.Value:
-    return convert(value, _f64())
-
-
-def _f64() -> ir.Type:
-    return ir.F64Type.get()

@@ -57,6 +57,16 @@ def splat(number: float, shape: Sequence[int], element_type: ir.Type) -> ir.Valu
     return hlo.constant(ir.DenseElementsAttr.get_splat(ir.RankedTensorType.get(shape, element_type), attribute))
 
 
+def widen(value: ir.Value) -> ir.Value:
+    """``value`` in float64."""
+    return convert(value, ir.F64Type.get())
+
+
+def splat_like(number: float, like: ir.Value) -> ir.Value:
+    """A float64 constant of the shape of ``like``, which may be dynamic."""
+    return along(splat(number, [], ir.F64Type.get()), [], like)
+
+
 def along(vector: ir.Value, axis: int | Sequence[int], like: ir.Value) -> ir.Value:
     """``vector`` broadcast to the shape of ``like``, its dimensions lying along ``axis``; dynamic sizes included."""
     result = ir.RankedTensorType.get(shape_of(like), tensor_type(vector).element_type)

@@ -49,9 +49,8 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.ops.batch_norm_inference import BatchNormInference
 from stablenorm.passes.base import Pass, PassContext, Remark
 from stablenorm.passes.batch_norm_arithmetic import rounded, rsqrt_above
-from stablenorm.passes.batch_statistics import widen
 from stablenorm.passes.block_sums import sum_features
-from stablenorm.passes.building import along, arithmetic_type, convert, reshape, shape_of, tensor_type
+from stablenorm.passes.building import along, arithmetic_type, convert, reshape, shape_of, tensor_type, widen
 from stablenorm.passes.matching import layer_name, where
 from stablenorm.passes.moving_statistics import MovingStatistics, block_of, find_moving_statistics, sources_of
 from stablenorm.passes.named_forms import BatchNorm, batch_norms

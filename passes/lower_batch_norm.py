@@ -18,6 +18,10 @@ Training and its gradient sum in float64 (`batch_statistics.py`) and round each 
 A gradient whose mean and variance are those of a training operation in the same function reads them before they were
 rounded: at mean/deviation = 1e6 the rounded mean would be off by a thirtieth of the deviation.
 
+Each platform has its own way to pass over the batch no more than it must, and any of them is right on all:
+``platform=cpu`` sums blocks of rows in float64 (`block_sums.py`), ``cuda`` windows of rows, of x and its exact square,
+which need no shift (`window_sums.py`, `exact_squares.py`), ``tpu`` everything in pairs of float32 (`pair_batch_norm.py`).
+
 Before::
 
     %y = "stablehlo.batch_norm_inference"(%x, %scale, %offset, %mean, %variance)
@@ -32,6 +36,7 @@ After::
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 from jax.extend.mlir import ir
@@ -43,15 +48,29 @@ from stablenorm.passes.building import tensor_type
 from stablenorm.passes.contracts import no_batch_norm
 from stablenorm.passes.matching import layer_name, where
 from stablenorm.passes.named_forms import BatchNorm, batch_norms
+from stablenorm.passes.pair_batch_norm import (
+    PairStatistics,
+    gradient_in_pairs,
+    is_possible,
+    statistics_from,
+    train_in_pairs,
+)
+from stablenorm.passes.platforms import Platform
 from stablenorm.passes.rewriting import functions, run_mlir, sweep
 from stablenorm.passes.weights import Weights
 
-Exact = dict[tuple[ir.Value, ir.Value], Statistics]
+Exact = dict[tuple[ir.Value, ir.Value], Statistics | PairStatistics]
 
 
 @dataclasses.dataclass(frozen=True)
 class LowerBatchNorm(Pass):
-    """Writes inference, training and gradient of batch norm out in arithmetic that does not cancel."""
+    """Writes inference, training and gradient of batch norm out in arithmetic that does not cancel.
+
+    Attributes:
+        platform: for which sums over a batch are arranged; any runs everywhere.
+    """
+
+    platform: Platform = Platform.CPU
 
     name: ClassVar[str] = "lower-batch-norm"
     ensures = (no_batch_norm,)
@@ -64,7 +83,7 @@ class LowerBatchNorm(Pass):
             for norm in batch_norms(function):
                 context.remarks.extend(_remarks(norm, weights))
                 with ir.InsertionPoint(norm.op), norm.op.location:
-                    results = _lower(norm, exact)
+                    results = _lower(norm, exact, self.platform)
                 for old, new in zip(norm.op.results, results, strict=True):
                     old.replace_all_uses_with(new)
                 lowered.append(norm.op)
@@ -86,17 +105,33 @@ def _remarks(norm: BatchNorm, weights: Weights) -> list[Remark]:
     return [Remark("lower-batch-norm", "lowered", name, detail, where(norm.op))]
 
 
-def _lower(norm: BatchNorm, exact: Exact) -> list[ir.Value]:
+def _lower(norm: BatchNorm, exact: Exact, platform: Platform) -> list[ir.Value]:
     """The results' new values; ``exact`` holds the unrounded statistics behind each mean and variance."""
     element_type = tensor_type(norm["operand"]).element_type
+    in_pairs = platform is Platform.TPU and norm.groups is None and is_possible(norm.operands)
     match norm.kind:
         case "inference":
             return [infer(norm.operands, norm.epsilon, norm.axes)]
         case "training":
-            y, fresh, _ = train(norm.operands, norm.epsilon, norm.axes, groups=norm.groups)
+            fresh: Statistics | PairStatistics
+            if in_pairs:
+                y, fresh = train_in_pairs(norm.operands, norm.epsilon, norm.axes)
+            else:
+                y, fresh, _ = train(norm.operands, norm.epsilon, norm.axes, groups=norm.groups, platform=platform)
             results = rounded((y, fresh.mean, fresh.variance), element_type)
             exact[results[1], results[2]] = fresh
             return results
         case "grad":
             batch = exact.get((norm["mean"], norm["variance"]))
-            return rounded(gradient_from(norm.operands, batch, norm.epsilon, norm.axes, norm.groups), element_type)
+            return rounded(_gradients(norm, batch, platform, in_pairs), element_type)
+
+
+def _gradients(
+    norm: BatchNorm, batch: Statistics | PairStatistics | None, platform: Platform, in_pairs: bool
+) -> Sequence[ir.Value]:
+    if in_pairs:
+        if not isinstance(batch, PairStatistics):
+            batch = statistics_from(norm["mean"], norm["variance"], norm["operand"], norm.epsilon, norm.axes)
+        return gradient_in_pairs(norm.operands, batch, norm.axes)
+    known = batch if isinstance(batch, Statistics) else None
+    return gradient_from(norm.operands, known, norm.epsilon, norm.axes, norm.groups, platform)

@@ -78,6 +78,11 @@ class PairStatistics:
     ratio: ir.Value
     count: int
 
+    def inverse(self, reach: float) -> ir.Value:
+        """``reach * rsqrt(variance + epsilon)``, as `statistics_of_inverse` takes it, in float64."""
+        near = hlo.multiply(hlo.multiply(self.ratio, wide(self.unit)), like(reach, self.ratio))
+        return hlo.multiply(near, wide(self.power))
+
 
 def is_possible(operands: Operands) -> bool:
     """Whether this has been worked out for such operands: sizes known, no weights, float32 or half of it."""
