@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 import tf_keras
 
-from stablenorm import compiler
-from stablenorm.compiler.targets import TARGETS
+from stablenorm import compiler, ops
+from stablenorm.compiler.cost import cost_of
+from stablenorm.compiler.devices import device_for
+from stablenorm.compiler.targets import TARGETS, find_target
 
 OPTIONS: Any = {"input_shape": (32, 224, 224, 3), "target": "cuda", "topology": "h200"}
 
@@ -59,6 +63,36 @@ def test_mobilenet_moves_six_tenths_of_what_stock_xla_moves(randomised: Callable
     stock = compiler.compile(mobilenet, passes="import-cleanup", **OPTIONS)
     assert folded.report.folded == folded.report.total == 52
     assert folded.cost().bytes_accessed <= 0.6 * stock.cost().bytes_accessed
+
+
+def batch_norm(x: Any, scale: Any, offset: Any, axis: int) -> Any:
+    zero, one = jnp.zeros_like(scale), jnp.ones_like(scale)
+    return ops.batch_norm(x, scale, offset, zero, one, training=True, axis=axis)
+
+
+def batch_norm_step(x: Any, scale: Any, offset: Any, grad_output: Any, axis: int) -> Any:
+    y, pull = jax.vjp(lambda *operands: batch_norm(*operands, axis)[0], x, scale, offset)
+    return y, pull(grad_output)
+
+
+# As in ResNet-50, beyond 100 MB in half types; the minor run of the last is short.
+SHAPES = {(256, 56, 56, 64): 3, (512, 14, 14, 1024): 3, (1024, 7, 7, 2048): 3}
+SHAPES |= {(256, 64, 56, 56): 1, (512, 1024, 14, 14): 1, (1024, 2048, 7, 7): 1}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_training_moves_what_it_must(shape: tuple[int, ...], dtype: str) -> None:
+    """Forward x is read twice and y written; backward both inputs are read twice and one written."""
+    device = jax.sharding.SingleDeviceSharding(device_for(find_target("cuda", "h200")))
+    axis = SHAPES[shape]
+    x = jax.ShapeDtypeStruct(shape, dtype, sharding=device)
+    vector = jax.ShapeDtypeStruct((shape[axis],), "float32", sharding=device)
+    size = x.size * x.dtype.itemsize
+    for function, operands, passes in ((batch_norm, (), 3), (batch_norm_step, (x,), 8)):
+        traced = jax.jit(function, static_argnames="axis").trace(x, vector, vector, *operands, axis=axis)
+        cost = cost_of(traced.lower(lowering_platforms=("cuda",)).compile())
+        assert cost.bytes_accessed <= 1.05 * passes * size, function.__name__
 
 
 @pytest.mark.usefixtures("libtpu")

@@ -1,6 +1,6 @@
 // What a GPU gets of a folded network: kernels prepared in cuDNN's order, strides where they save most, and a depthwise
 // convolution as one sum.
-// RUN: stablenorm-opt %s --passes='import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm,skip-places,lower-depthwise-convolution{most_places=25},transpose-kernels,hoist-weights,canonicalize,cse' | filecheck %s
+// RUN: stablenorm-opt %s --passes='import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm{platform=cuda},skip-places,lower-depthwise-convolution{most_places=25},transpose-kernels,hoist-weights,canonicalize,cse' | filecheck %s
 
 // CHECK-LABEL: func.func public @prepare(
 // CHECK: stablehlo.transpose %{{.*}}, dims = [2, 0, 1] : (tensor<3x4x6xf32>) -> tensor<6x3x4xf32>
