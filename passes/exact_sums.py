@@ -1,4 +1,4 @@
-"""Sums of x and of its square that need no shift and no float64, and that parts of a batch add up exactly.
+"""Sums of x and of its square that need no shift and no float64.
 
 XLA:TPU makes float64 a pair of float32: 48 bits, float32's range, and a pass over x for each sum. One reduction of
 several values, whose body adds pairs (`pairs.py`), is one pass, whatever the layout. A number of 24 digits has a
@@ -26,8 +26,7 @@ from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes import exact_arithmetic as exact
-from stablenorm.passes.batch_statistics import Statistics, element_count
-from stablenorm.passes.building import convert, product, reshape, shape_of, splat, tensor_type
+from stablenorm.passes.building import convert, shape_of, splat, tensor_type
 from stablenorm.passes.pairs import Pair, like, plus, scaled, total, wide
 
 Axes = Sequence[int]
@@ -64,24 +63,6 @@ def scaled_sums(x: ir.Value, axes: Axes) -> ScaledSums:
     return _reduced(ScaledSums(exponent, Pair(x, zero), tuple(Pair(square, zero) for square in squares)), axes)
 
 
-def add_parts(parts: ScaledSums, dimension: int) -> ScaledSums:
-    """What parts of a batch, side by side along a dimension, add up."""
-    return _reduced(parts, [place for place in range(len(shape_of(parts.exponent))) if place != dimension])
-
-
-def stacked(sums: ScaledSums) -> ir.Value:
-    """All in one float32 array ``[1, values, ...]``, to be sent to other replicas."""
-    values = [exact.power_of(sums.exponent), *_flat(sums)[1:]]
-    return hlo.concatenate([reshape(value, [1, 1, *shape_of(value)]) for value in values], 1)
-
-
-def unstacked(stack: ir.Value) -> ScaledSums:
-    """The sums ``[replicas, ...]`` of what replicas sent, for `add_parts` along dimension 0."""
-    replicas, count, *features = shape_of(stack)
-    power, *halves = (_row(stack, number, [replicas, *features]) for number in range(count))
-    return _grouped([exact.exponent(power), *halves])
-
-
 def moments(sums: ScaledSums, count: int, epsilon: float) -> Moments:
     """Mean and variance of all ``count`` elements of each feature, brought to order one."""
     mean, variance = _mean_and_variance(sums, count)
@@ -99,18 +80,6 @@ def _for_deviation(power: ir.Value, variance: ir.Value, half: int) -> ir.Value:
     root = exact.exponent(convert(variance, ir.F32Type.get()))
     steps = hlo.subtract(exact.steps_of(power), exact.steps_of(root, halved=True))
     return exact.bits_of(steps, exact.BIAS // 2, max(min(exact.BIAS - half, 254), 1))
-
-
-def statistics(x: ir.Value, axes: Axes) -> Statistics:
-    """The statistics of ``x`` over all dimensions but ``axes``, in float64; on TPUs, that has float32's range."""
-    count = product([size for place, size in enumerate(shape_of(x)) if place not in axes])
-    sums = scaled_sums(x, axes)
-    mean, variance = _mean_and_variance(sums, count)
-    # x is at least this, which is half of the power's inverse: that may be too small for float32.
-    least = wide(exact.power_of(sums.exponent))
-    half, quarter = (hlo.multiply(value, like(part, value)) for value, part in ((mean, 0.5), (variance, 0.25)))
-    mean, variance = hlo.multiply(half, least), hlo.multiply(hlo.multiply(quarter, least), least)
-    return Statistics(mean, variance, element_count(x, axes))
 
 
 def _mean_and_variance(sums: ScaledSums, count: int) -> tuple[ir.Value, ir.Value]:
@@ -161,12 +130,6 @@ def _brought_to(exponent: ir.Value, sums: ScaledSums) -> ScaledSums:
 
 def _times(a: ir.Value, b: ir.Value, more: int) -> ir.Value:
     return hlo.add(hlo.add(a, b), exact.integers(more, a))
-
-
-def _row(stack: ir.Value, number: int, shape: Sequence[int]) -> ir.Value:
-    full = shape_of(stack)
-    start, limit = [0, number, *[0] * (len(full) - 2)], [full[0], number + 1, *full[2:]]
-    return reshape(hlo.slice(stack, start, limit, [1] * len(full)), shape)
 
 
 def _flat(sums: ScaledSums) -> list[ir.Value]:

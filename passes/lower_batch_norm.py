@@ -18,9 +18,9 @@ Training and its gradient sum in float64 (`batch_statistics.py`) and round each 
 A gradient whose mean and variance are those of a training operation in the same function reads them before they were
 rounded: at mean/deviation = 1e6 the rounded mean would be off by a thirtieth of the deviation.
 
-Each platform has its own way to pass over the batch no more than it must, and any of them is right on all:
-``cpu`` sums blocks of rows in float64 (`block_sums.py`), ``cuda`` windows of rows, of x and its exact square,
-which need no shift (`window_sums.py`, `exact_squares.py`), ``tpu`` everything in pairs of float32 (`pair_batch_norm.py`).
+Each platform has its own way to pass over the batch no more than it must, and any of them is right on all: ``cpu`` sums
+blocks of rows in float64 (`block_sums.py`); ``cuda`` windows of rows, of x and its exact square, which need no shift
+(`window_sums.py`, `exact_squares.py`); ``tpu`` pairs of float32 all at once (`pair_batch_norm.py`).
 
 Before::
 

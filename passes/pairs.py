@@ -73,10 +73,6 @@ def spread(a: Pair, axes: Sequence[int], x: ir.Value) -> Pair:
     return Pair(along(a.high, axes, x), along(a.low, axes, x))
 
 
-def select(predicate: ir.Value, a: Pair, b: Pair) -> Pair:
-    return Pair(*(hlo.select(predicate, *halves) for halves in zip(a, b, strict=True)))
-
-
 def sums_of_pairs(values: Sequence[Pair], axes: Sequence[int]) -> list[Pair]:
     """Each summed over all dimensions but ``axes``, in one reduction: XLA reads what they are computed from once."""
     flat = [half for value in values for half in value]

@@ -11,8 +11,9 @@ from jax.extend.mlir.dialects import func, stablehlo
 from stablenorm.compiler.targets import find_target
 from stablenorm.compiler.xla import compile_module
 from stablenorm.passes import make_context
-from stablenorm.passes.building import convert, reshape
-from stablenorm.passes.exact_sums import add_parts, moments, scaled_sums, stacked, statistics, unstacked
+from stablenorm.passes.building import convert
+from stablenorm.passes.exact_sums import moments, scaled_sums
+from stablenorm.passes.pair_batch_norm import pair_statistics
 from tests.ops.test_accuracy import HARD, normal
 from tests.passes.pair_steps import ELEMENTS
 
@@ -53,7 +54,7 @@ def assert_right(got, true, tolerance=1e-12):
 
 def ours(axis):
     def function(x):
-        result = statistics(x, [axis])
+        result = pair_statistics(x, 1e-3, [axis])
         return result.mean, result.variance
 
     return function
@@ -100,33 +101,6 @@ def test_what_is_not_finite_spoils_its_own_feature_only(spoiling):
     x[500, 1] = spoiling
     for value in run(ours(1), x):
         assert np.array_equal(np.isnan(value), [False, True, False])
-
-
-@pytest.mark.parametrize("power", range(7))
-def test_parts_of_a_batch_add_up_without_loss(power):
-    """The mean is far from 0, and each part has its own, and its own exponent."""
-    x = (normal(1200) + 10.0**power).astype(np.float32)
-    x[:300] *= 1e-3
-
-    def function(x):
-        sums = add_parts(scaled_sums(reshape(x, [4, 300, 3]), [0, 2]), 0)
-        result = moments(sums, 1200, 1e-3)
-        return result.power, result.mean, result.variance
-
-    scale, mean, variance = run(function, x)
-    assert_right((mean / scale, variance / scale**2), truth(x))
-
-
-def test_replicas_send_one_array():
-    x = (normal(600) + 1e6).astype(np.float32)
-
-    def function(*parts):
-        sent = [stacked(scaled_sums(part, [1])) for part in parts]
-        result = moments(add_parts(unstacked(stablehlo.concatenate(sent, 0)), 0), 600, 1e-3)
-        return result.power, result.mean, result.variance
-
-    scale, mean, variance = run(function, *np.split(x, 3))
-    assert_right((mean / scale, variance / scale**2), truth(x))
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-30, 1e-15, 1.0, 1e15, 3e38])
