@@ -16,8 +16,9 @@ from jax.extend.core import Primitive
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad, batching, mlir
 
-from stablenorm.passes.block_sums import sums
+from stablenorm.passes.batch_statistics import sums_on
 from stablenorm.passes.building import convert, widen
+from stablenorm.passes.platforms import Platform
 
 Array = jax.Array
 
@@ -120,8 +121,15 @@ def _inner_types(a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:
     return of_features(a, axes, dtype)
 
 
+def platform_of(ctx: Any) -> Platform:
+    """What this is lowered for: the CPU, where that is several, or one that has no form of its own."""
+    platforms = list(ctx.module_context.platforms)
+    return Platform(platforms[0]) if platforms in ([each] for each in Platform) else Platform.CPU
+
+
 def _lower_inner(ctx: Any, a: Any, b: Any, *, axes: tuple[int, ...], dtype: Any) -> list[Any]:
-    (total,) = sums([a, b], axes, lambda slices, _: [hlo.multiply(widen(slices[0]), widen(slices[1]))])
+    sum_all = sums_on(platform_of(ctx))
+    (total,) = sum_all([a, b], axes, lambda slices, _: [hlo.multiply(widen(slices[0]), widen(slices[1]))])
     return [convert(total, mlir.dtype_to_ir_type(dtype))]
 
 

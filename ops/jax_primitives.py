@@ -28,6 +28,7 @@ from stablenorm.ops.jax_features import (
     normalized,
     of_features,
     per_count,
+    platform_of,
     spread,
     varying_alike,
 )
@@ -135,7 +136,7 @@ def _lower_training(ctx: Any, x: Any, scale: Any, offset: Any, *weight: Any, axe
         exact_mean, variance, inverse = pairs.mean, pairs.variance, pairs.inverse(RANGE)
         count = batch_statistics.element_count(x, axes)
     else:
-        platform = _platform(ctx)
+        platform = platform_of(ctx)
         y, batch, inverse = batch_norm_arithmetic.train(operands, epsilon, axes, _devices(ctx), platform=platform)
         inverse = hlo.multiply(inverse, splat_like(RANGE, inverse))
         exact_mean, variance, count = batch.mean, batch.variance, batch.count
@@ -156,20 +157,14 @@ def _lower_gradient(ctx: Any, *operands: Any, axes: tuple[int, ...]) -> list[Any
         results = gradient_in_pairs(known, batch, axes)
         return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
     inverse = hlo.divide(inverse, splat_like(RANGE, inverse))
-    sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow, platform=_platform(ctx))
+    sum_both = functools.partial(sum_together, parts=_devices(ctx), sent=narrow, platform=platform_of(ctx))
     mean = hlo.add(mean, rest)
     results = batch_norm_arithmetic.gradient(x, mean, inverse, scale, count, ct, axes, weight, sum_both)
     return [convert(value, type_) for value, type_ in zip(results, types, strict=True)]
 
 
 def _is_in_pairs(ctx: Any, operands: Operands) -> bool:
-    return _platform(ctx) is Platform.TPU and _devices(ctx) == 1 and is_possible(operands)
-
-
-def _platform(ctx: Any) -> Platform:
-    """What this is lowered for: the CPU, where that is several, or one that has no form of its own."""
-    platforms = list(ctx.module_context.platforms)
-    return Platform(platforms[0]) if platforms in ([each] for each in Platform) else Platform.CPU
+    return platform_of(ctx) is Platform.TPU and _devices(ctx) == 1 and is_possible(operands)
 
 
 def _devices(ctx: Any) -> int:

@@ -39,6 +39,7 @@ from stablenorm.ops.jax_features import (
     normalized,
     of_features,
     per_count,
+    platform_of,
     spread,
     varying_alike,
 )
@@ -199,7 +200,7 @@ def _slopes_types(u: Any, *_: Any, axes: tuple[int, ...]) -> list[Any]:
 
 
 def _lower_local(ctx: Any, x: ir.Value, *weight: ir.Value, axes: tuple[int, ...]) -> list[ir.Value]:
-    sums = local_sums(x, axes, *(weight or [None]))
+    sums = local_sums(x, axes, weight[0] if weight else None, platform_of(ctx))
     return [sums.first, sums.second, sums.count]
 
 

@@ -13,6 +13,7 @@ Features lie along one dimension, or several; a vector then has a dimension for 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 from jax.extend.mlir import ir
@@ -69,7 +70,10 @@ def statistics(
 
 
 def local_sums(x: ir.Value, axes: Axes, weight: ir.Value | None = None, platform: Platform = Platform.CPU) -> Sums:
-    """The sums of ``x`` and ``weight`` as in `statistics`: about a shift nearby, then moved to 0."""
+    """The sums of ``x`` and ``weight`` as in `statistics`: about a shift nearby, then moved to 0, or about 0."""
+    if platform is Platform.CUDA and weight is None and has_exact_squares(x):
+        first, *squares = sums_on(platform)([x], axes, square_terms)
+        return Sums(element_count(x, axes), first, functools.reduce(hlo.add, squares))
     shift, count = _shift_and_count(x, axes, weight, platform)
     first, second = _moments(x, shift, axes, weight, platform)
     # sum(w x) = first + count k; sum(w x x) = second + k (2 first + count k)
