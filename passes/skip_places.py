@@ -83,6 +83,8 @@ def _skip(op: hlo.ConvolutionOp) -> NoMatch | None:
     steps, source = _skipped(op), defining_op(op.lhs)
     if isinstance(steps, NoMatch) or source is None:
         return NoMatch("it skips nothing that is computed")
+    if any(use.operand_number != 0 for use in op.lhs.uses):
+        return NoMatch("what it skips is a kernel, or another operation's second operand")
     readers = [use.owner.opview for use in op.lhs.uses]
     if any(not isinstance(reader, hlo.ConvolutionOp) or _skipped(reader) != steps for reader in readers):
         return NoMatch("what it skips has another reader")

@@ -98,6 +98,26 @@ func.func @another_reader(%x: tensor<2x6x4xf32>, %w: tensor<2x4x5xf32>, %v: tens
   return %y, %0 : tensor<2x3x2xf32>, tensor<2x5x5xf32>
 }
 
+// Declined: the other reader takes the value for its kernel.
+// CHECK-LABEL: @kernel_of_another(
+// CHECK: stablehlo.convolution(%arg0, %arg1)
+// CHECK-SAME: window = {pad = {{\[}}[1, 1]]}
+// CHECK: stablehlo.convolution(%arg3, %0)
+// CHECK: return
+func.func @kernel_of_another(%x: tensor<1x8x5xf32>, %w: tensor<3x8x8xf32>, %v: tensor<1x8x2xf32>,
+    %other: tensor<1x8x5xf32>) -> (tensor<1x2x3xf32>, tensor<1x5x3xf32>) {
+  %0 = stablehlo.convolution(%x, %w) dim_numbers = [b, f, 0]x[0, i, o]->[b, f, 0], window = {pad = [[1, 1]]}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x8x5xf32>, tensor<3x8x8xf32>) -> tensor<1x8x5xf32>
+  %y = stablehlo.convolution(%0, %v) dim_numbers = [b, f, 0]x[0, i, o]->[b, f, 0], window = {stride = [2]}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x8x5xf32>, tensor<1x8x2xf32>) -> tensor<1x2x3xf32>
+  %z = stablehlo.convolution(%other, %0) dim_numbers = [b, f, 0]x[0, i, o]->[b, f, 0], window = {stride = [2]}
+    {batch_group_count = 1 : i64, feature_group_count = 1 : i64}
+    : (tensor<1x8x5xf32>, tensor<1x8x5xf32>) -> tensor<1x5x3xf32>
+  return %y, %z : tensor<1x2x3xf32>, tensor<1x5x3xf32>
+}
+
 // Declined: readers at different strides.
 // CHECK-LABEL: @different_strides(
 // CHECK: stablehlo.convolution(%arg0, %arg1)
