@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.block_sums import Axes, Terms, sum_over, sums
+from stablenorm.passes.block_sums import Axes, Terms, sum_over, sums, sums_at_once
 from stablenorm.passes.building import along, convert, product, reshape, shape_of, splat, splat_like, tensor_type, widen
 from stablenorm.passes.exact_squares import has_exact_squares, mean_and_variance, square_terms
 from stablenorm.passes.platforms import Platform
@@ -113,7 +113,7 @@ def sum_together(
 
 def sums_on(platform: Platform) -> Callable[[Sequence[ir.Value], Axes, Terms], list[ir.Value]]:
     """What makes sums per feature one pass over the operands there."""
-    return window_sums if platform is Platform.CUDA else sums
+    return {Platform.CPU: sums, Platform.CUDA: window_sums, Platform.TPU: sums_at_once}[platform]
 
 
 def _sums_of_parts(

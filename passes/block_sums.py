@@ -108,6 +108,12 @@ def sums(operands: Sequence[ir.Value], axes: Axes, terms: Terms, steps: int = 2)
     return [hlo.add(*pair) for pair in zip(results, more, strict=True)]
 
 
+def sums_at_once(operands: Sequence[ir.Value], axes: Axes, terms: Terms) -> list[ir.Value]:
+    """`sums` in one reduction of all terms over all rows, without blocks."""
+    values = terms(operands, axes)
+    return _reduce(hlo.add, 0.0, values, _others(values[0], axes))
+
+
 def computed_once(vectors: Sequence[ir.Value], like: ir.Value) -> list[ir.Value]:
     """The vectors, of one type, in a form that XLA does not compute again for each element of ``like``.
 
@@ -127,12 +133,16 @@ def computed_once(vectors: Sequence[ir.Value], like: ir.Value) -> list[ir.Value]
 
 def sum_features(x: ir.Value, axes: Axes) -> ir.Value:
     """The sum of a tensor over all dimensions but ``axes``."""
-    return sum_over(x, [place for place in range(len(shape_of(x))) if place not in axes])
+    return sum_over(x, _others(x, axes))
 
 
 def sum_over(x: ir.Value, dimensions: Axes) -> ir.Value:
     """The sum of a tensor over ``dimensions``."""
     return _reduce(hlo.add, 0.0, [x], dimensions)[0]
+
+
+def _others(x: ir.Value, axes: Axes) -> list[int]:
+    return [place for place in range(len(shape_of(x))) if place not in axes]
 
 
 def _reduce(

@@ -40,21 +40,31 @@ def mean_and_variance(sums: Sequence[ir.Value], count: ir.Value) -> tuple[ir.Val
     """Mean and biased variance of the sums of `square_terms`, in float64."""
     first, second, *rest = sums
     mean = hlo.divide(first, count)
+    # XLA multiplies by the inverse of a constant count; but where x is constant, its mean must be x.
+    mean = hlo.add(mean, hlo.divide(_left(first, mean, count), count))
     high, low = _product(mean, first)
-    near, error = _product(mean, count)
-    left = hlo.subtract(hlo.subtract(first, near), error)
-    total = hlo.subtract(hlo.subtract(second, high), low)
-    for each in rest:
+    total = hlo.subtract(second, high)
+    for each in rest:  # before `low`, which is smaller: then nothing is left of a constant
         total = hlo.add(total, each)
-    total = hlo.subtract(total, hlo.multiply(mean, left))
+    total = hlo.subtract(hlo.subtract(total, low), hlo.multiply(mean, _left(first, mean, count)))
     return mean, hlo.maximum(hlo.divide(total, count), splat_like(0.0, mean))
 
 
+def _left(first: ir.Value, mean: ir.Value, count: ir.Value) -> ir.Value:
+    """``first - mean * count``"""
+    near, error = _product(mean, count)
+    return hlo.subtract(hlo.subtract(first, near), error)
+
+
 def _product(a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """``a * b`` rounded, and the rest: Dekker, 1971."""
+    """``a * b`` rounded, and the rest: Dekker, 1971.
+
+    Rounded to one digit less than float64 has, since a compiler that fuses a product with the subtraction behind it
+    would not round it at all.
+    """
     a_high, b_high = _head(a, 26), _head(b, 26)
     a_low, b_low = hlo.subtract(a, a_high), hlo.subtract(b, b_high)
-    rounded = hlo.multiply(a, b)
+    rounded = _head(hlo.multiply(a, b), 52)
     rest = hlo.subtract(hlo.multiply(a_high, b_high), rounded)
     for factors in ((a_high, b_low), (a_low, b_high), (a_low, b_low)):
         rest = hlo.add(rest, hlo.multiply(*factors))
