@@ -166,10 +166,13 @@ def test_what_a_gpu_computes_is_right_in_every_type(dtype):
     assert_right(normal(1024, 3, 10.0, dtype), 1, ROUNDING[np.dtype(dtype).name], "cuda")
 
 
-def test_a_constant_has_no_variance_on_a_gpu():
-    for number in (0.1, -1e30, 3e-20):
-        got, _ = step(np.full((999, 2), number, np.float32), 1, "cuda")
-        assert not got[2].any()
+@pytest.mark.parametrize("rows", [999, 20011])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("number", [0.1, -1e30, 3e-20, 3e38])
+def test_a_constant_has_no_variance_on_a_gpu(number, dtype, rows):
+    """Its squares are so large that the last digit of their sum is more than float32's largest number."""
+    got, _ = step(np.full((rows, 2), number, dtype), 1, "cuda")
+    assert not got[2].any()
 
 
 def test_what_is_not_finite_stays_in_its_feature_on_a_gpu():
