@@ -35,8 +35,8 @@ def batch_norm(
     In training, mean and biased variance are those of x over all dimensions but ``axis``, and
     ``moving = moving * momentum + batch * (1 - momentum)``. In inference they are the moving ones, which stay.
 
-    Sums are float64 on every setting of ``jax_enable_x64``, of distances from a number near the data: nothing cancels
-    at any mean. Derivatives are exact to any order, in forward and reverse mode; reverse mode keeps x and values per
+    Sums are float64, or as good, on every platform and setting of ``jax_enable_x64``: nothing cancels at any mean.
+    Derivatives are exact to any order, in forward and reverse mode; reverse mode keeps x and values per
     feature only. Works under ``jit``, ``vmap``, ``grad``, ``checkpoint``, ``scan`` and with symbolic batch sizes.
 
     Args:

@@ -52,7 +52,7 @@ _LEAST = 2.0**-120
 
 @dataclasses.dataclass(frozen=True)
 class PairStatistics:
-    """Of each feature: ``mean`` and ``variance`` of x in float64; what `normalized` and the gradient work with.
+    """Of each feature: ``mean`` and ``variance`` of x in float64; what `_normalized` and the gradient work with.
 
     ``power``, ``unit``: powers of two in float32; ``center``: the mean of ``x * power``; ``ratio``: in float64, 1 to 2.
     """
