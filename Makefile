@@ -55,7 +55,7 @@ bench-peers: $(VENV)/peers.stamp
 bench-device:
 	@mkdir -p build/packages/stablenorm
 	@for part in ops passes compiler; do ln -sfn ../../../$$part build/packages/stablenorm/$$part; done
-	@PYTHONPATH="build/packages$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m bench device $(ARGS)
+	@PYTHONPATH="build/packages$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m bench.device $(ARGS)
 
 # The dependencies, exactly as locked: a changed lock starts from an empty environment, so nothing stale stays in it.
 $(VENV)/dependencies.stamp: requirements.lock

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-import sys
 from collections.abc import Callable
 
-from bench import accuracy, device, inference, passes, peers, synchronized, training
+from bench import accuracy, inference, passes, peers, synchronized, training
 
 BENCHMARKS: dict[str, Callable[[pathlib.Path], None]] = {
     "training": training.main,
@@ -20,15 +19,10 @@ BENCHMARKS: dict[str, Callable[[pathlib.Path], None]] = {
 
 
 def main() -> None:
-    """Runs the benchmarks that the command line names; ``device`` has options of its own, and takes all cores."""
-    if sys.argv[1:2] == ["device"]:
-        sys.exit(device.main(sys.argv[2:]))
+    """Runs the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements, side by side.")
     parser.add_argument(
-        "name",
-        nargs="*",
-        help=f"one of {', '.join(BENCHMARKS)}, or device alone (`device --help`); "
-        "without a name, training and inference run",
+        "name", nargs="*", help=f"one of {', '.join(BENCHMARKS)}; without a name, training and inference run"
     )
     parser.add_argument(
         "--output",

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> Any:
-    parser = argparse.ArgumentParser(prog="python -m bench device", description="Batch norm on the device JAX has.")
+    parser = argparse.ArgumentParser(prog="python -m bench.device", description="Batch norm on the device JAX has.")
     add = parser.add_argument
     add("--megabytes", type=float, default=256, help="of each array that is timed (default: %(default)s)")
     add("--rounds", type=int, default=15, help="of which a time is the median (default: %(default)s)")
@@ -264,3 +264,7 @@ def _write(
 
 def _name(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
