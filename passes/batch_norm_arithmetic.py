@@ -138,14 +138,12 @@ def gradient(
     # through the mean, and through the deviation by the distance from it
     shift, tilt = quotient(grad_offset, count), hlo.multiply(quotient(grad_scale, count), inverse)
     factor = hlo.multiply(scale, inverse)
+    distance = widen(x)
     if weight is None and has_digits_to_spare(x):
-        steep = hlo.multiply(tilt, factor)
-        rest = hlo.subtract(hlo.multiply(mean, steep), hlo.multiply(shift, factor))
-        vectors = [along(vector, axes, x) for vector in computed_once([factor, steep, rest], x)]
-        others = hlo.subtract(vectors[2], hlo.multiply(widen(x), vectors[1]))
-        return hlo.add(hlo.multiply(widen(grad_output), vectors[0]), others), grad_scale, grad_offset
+        shift = hlo.subtract(shift, hlo.multiply(mean, tilt))
+    else:
+        distance = hlo.subtract(distance, along(mean, axes, x))
     vectors = [along(vector, axes, x) for vector in computed_once([shift, tilt, factor], x)]
-    distance = hlo.subtract(widen(x), along(mean, axes, x))
     through_statistics = hlo.add(vectors[0], hlo.multiply(distance, vectors[1]))
     if weight is not None:
         through_statistics = hlo.multiply(widen(weight), through_statistics)
