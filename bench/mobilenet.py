@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from bench.resnet import Array, BatchNorm, Layer, shapes_of
+from bench.resnet import Array, BatchNorm, Layer, convolutions, shapes_of
 
 # Of each stage: by how much a block is wider inside, its outputs, how many blocks, the stride of the first.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -34,15 +34,7 @@ def layers() -> list[Layer]:
 
 def logits(batch_norm: BatchNorm, params: Any, moving: Any, images: Array) -> tuple[Array, Any]:
     """The scores of a batch, and the new moving statistics."""
-    new: list[Any] = []
-    weights, old = iter(params["layers"]), iter(moving)
-
-    def convolve(x: Array, layer: Layer) -> Array:
-        own = next(weights)
-        y, *statistics = batch_norm(layer.convolve(x, own["kernel"]), own["scale"], own["offset"], *next(old))
-        new.append(tuple(statistics))
-        return y
-
+    convolve, new = convolutions(batch_norm, params, moving)
     first, *_, last = layers()
     x = jax.nn.relu6(convolve(images, first))
     for *wide, narrow in blocks():

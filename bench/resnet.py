@@ -64,8 +64,8 @@ def layers() -> list[Layer]:
     return order
 
 
-def logits(batch_norm: BatchNorm, params: Any, moving: Any, images: Array) -> tuple[Array, Any]:
-    """The scores of a batch, and the new moving statistics."""
+def convolutions(batch_norm: BatchNorm, params: Any, moving: Any) -> tuple[Callable[[Array, Layer], Array], list[Any]]:
+    """What computes each next layer with its batch norm, and where the new moving statistics are put."""
     new: list[Any] = []
     weights, old = iter(params["layers"]), iter(moving)
 
@@ -75,6 +75,12 @@ def logits(batch_norm: BatchNorm, params: Any, moving: Any, images: Array) -> tu
         new.append(tuple(statistics))
         return y
 
+    return convolve, new
+
+
+def logits(batch_norm: BatchNorm, params: Any, moving: Any, images: Array) -> tuple[Array, Any]:
+    """The scores of a batch, and the new moving statistics."""
+    convolve, new = convolutions(batch_norm, params, moving)
     first, *_ = layers()
     x = jax.nn.relu(convolve(images, first))
     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")

@@ -170,11 +170,11 @@ def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
     if not _is_large(x):
         return None
     shape = sizes_of(x)
-    runs = [_run(shape, axes, first, last) for first, last in _ends(len(shape), axes)]
-    return max((run for run in runs if run is not None), key=lambda run: run.preference, default=None)
+    each = [_run(shape, axes, first, last) for first, last in runs(len(shape), axes)]
+    return max((run for run in each if run is not None), key=lambda run: run.preference, default=None)
 
 
-def _ends(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
+def runs(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
     """First and last but one of each run of dimensions that are no feature's."""
     edges = [-1, *sorted(axes), rank]
     return ((before + 1, after) for before, after in itertools.pairwise(edges) if before + 1 < after)

@@ -17,13 +17,12 @@ After, with ``rows`` rows a window::
 from __future__ import annotations
 
 import array
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 
-from stablenorm.passes.block_sums import Axes, Terms, sum_features
+from stablenorm.passes.block_sums import Axes, Terms, runs, sum_features
 from stablenorm.passes.building import product, reshape, shape_of, splat, tensor_type
 
 # About one for each place that a large GPU has for a thread: with fewer, memory waits; with more, sums are written.
@@ -53,17 +52,12 @@ def _run(x: ir.Value, axes: Axes) -> tuple[int, int] | None:
     shape = shape_of(x)
     if not tensor_type(x).has_static_shape:
         return None
-    lengths = {run: product(shape[slice(*run)]) for run in _runs(len(shape), axes)}
+    lengths = {run: product(shape[slice(*run)]) for run in runs(len(shape), axes)}
     if any(last == len(shape) and length >= _LONG for (_, last), length in lengths.items()):
         return None
     others = {run: length for run, length in lengths.items() if run[1] < len(shape)}
     longest = max(others, key=others.__getitem__, default=None)
     return longest if longest is not None and others[longest] > _FEWEST_ROWS else None
-
-
-def _runs(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
-    edges = [-1, *sorted(axes), rank]
-    return ((before + 1, after) for before, after in itertools.pairwise(edges) if before + 1 < after)
 
 
 def _over_windows(values: Sequence[ir.Value], place: int, rows: int) -> list[ir.Value]:
