@@ -1,6 +1,7 @@
 """IR to IR: one pass a file, each a rewrite of StableHLO that can be run alone by ``stablenorm-opt``."""
 
 from stablenorm.passes.base import Pass, PassContext, Remark
+from stablenorm.passes.block_batch import BlockBatch
 from stablenorm.passes.context import make_context
 from stablenorm.passes.fold_batch_norm import FoldBatchNorm
 from stablenorm.passes.freeze_batch_norm import FreezeBatchNorm
@@ -28,6 +29,7 @@ PASSES: tuple[type[Pass], ...] = (
     LowerPointwiseConvolution,
     TransposeKernels,
     HoistWeights,
+    BlockBatch,
 )
 
 __all__ = ["PASSES", "Pass", "PassContext", "Remark", "make_context"]

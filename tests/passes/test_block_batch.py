@@ -1,0 +1,140 @@
+"""block-batch: what a loop over blocks computes is what the whole batch gave, in less memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from stablenorm import compiler
+from stablenorm.compiler.targets import TARGETS
+from stablenorm.passes import PASSES
+
+RNG = np.random.default_rng(11)
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+WEIGHTS = {
+    "a": RNG.normal(size=(3, 3, 3, 8)).astype(np.float32),
+    "b": RNG.normal(size=(3, 3, 8, 8)).astype(np.float32),
+    "bias": RNG.normal(size=8).astype(np.float32),
+    "head": RNG.normal(size=(8, 5)).astype(np.float32),
+}
+
+
+def images(batch: int) -> Any:
+    return RNG.normal(size=(batch, 12, 10, 3)).astype(np.float32)
+
+
+def convolution(x: Any, kernel: Any) -> Any:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
+
+
+def features(p: dict[str, Any], x: Any) -> Any:
+    return jnp.maximum(convolution(jnp.maximum(convolution(x, p["a"]), 0), p["b"]) + p["bias"], 0)
+
+
+def pooled(x: Any) -> Any:
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+# What networks do between their layers, each a function of weights and images.
+NETWORKS = {
+    "convolutions": features,
+    "a head": lambda p, x: jax.nn.softmax(features(p, x).mean((1, 2)) @ p["head"]),
+    "flattened": lambda p, x: features(p, x).reshape(x.shape[0], -1),
+    "features first": lambda p, x: features(p, x).transpose(0, 3, 1, 2),
+    "pools, joined": lambda p, x: jnp.concatenate([pooled(features(p, x)), 2 * pooled(features(p, x)) + 1], -1),
+    "padded, cut": lambda p, x: jnp.pad(features(p, x)[:, 1:-1, ::2], ((0, 0), (1, 2), (0, 0), (0, 0))),
+    "chosen": lambda p, x: jnp.where(features(p, x) > p["bias"], jnp.tanh(features(p, x)), -1.0),
+    "gated": lambda p, x: features(p, x) * jax.nn.sigmoid(features(p, x).mean((1, 2), keepdims=True)),
+    "two results": lambda p, x: (features(p, x), (features(p, x) > 1).any((1, 2)), x),
+    "a result of weights": lambda p, x: (features(p, x), p["a"] * 2),
+}
+MIXED = {
+    "over the batch": lambda p, x: features(p, x) - features(p, x).mean(0),
+    "reversed": lambda p, x: features(p, x)[::-1],
+    "a part of the batch": lambda p, x: features(p, x)[:4],
+    "a running sum": lambda p, x: jnp.cumsum(features(p, x), 0),
+    "features as a batch": lambda p, x: features(p, x).transpose(3, 1, 2, 0),
+    "one for each sample": lambda p, x: features(p, x) + jnp.arange(x.shape[0], dtype=jnp.float32)[:, None, None, None],
+    "between samples": lambda p, x: jnp.einsum("bhwc,nhwc->bn", features(p, x), features(p, x)),
+}
+
+
+def compiled(network: Any, x: Any, most_bytes: int) -> compiler.Executable:
+    passes = TARGETS["cpu"].pipeline.replace("block-batch", f"block-batch{{most_bytes={most_bytes}}}")
+    return compiler.compile(network, WEIGHTS, x, weight_argnums=0, passes=passes)
+
+
+def loops(executable: compiler.Executable) -> int:
+    return executable.stablehlo().count("stablehlo.while")
+
+
+# The widest activation, of a sample, is 12 * 10 * 8 floats.
+SAMPLE = 12 * 10 * 8 * 4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_loop_over_blocks_computes_the_same(name: str):
+    x = images(6)
+    whole, blocks = (compiled(NETWORKS[name], x, most) for most in (6 * SAMPLE, 3 * SAMPLE))
+    assert (loops(whole), loops(blocks)) == (0, 1)
+    expected, got = jax.tree.leaves(whole(x)), jax.tree.leaves(blocks(x))
+    assert [(array.shape, array.dtype) for array in got] == [(array.shape, array.dtype) for array in expected]
+    for one, other in zip(got, expected, strict=True):
+        # The same sums of 72 products; a library may split them by the number of rows.
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * max(1, np.abs(other).max()))
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_may_mix_samples_keeps_its_batch(name: str):
+    assert loops(compiled(MIXED[name], images(8), SAMPLE)) == 0
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "samples"), [(8, 2, 2), (8, 3, 2), (8, 0, 1), (6, 4, 3), (7, 6, 1), (8, 7, 4)]
+)
+def test_a_block_is_the_largest_divisor_that_fits(batch: int, most: int, samples: int):
+    text = compiled(features, images(batch), most * SAMPLE + 1).stablehlo()
+    assert f"sizes = [{samples}, 12, 10, 3]" in text
+
+
+@pytest.mark.parametrize(
+    "network", [lambda p, x: convolution(x, p["a"]), lambda p, x: jnp.tanh(x) + 1], ids=["one layer", "none"]
+)
+def test_one_layer_keeps_its_batch(network: Any):
+    assert loops(compiled(network, images(8), 1)) == 0
+
+
+def test_inputs_that_differ_in_their_first_dimension_keep_it():
+    x = images(8), RNG.normal(size=8).astype(np.float32)
+    executable = compiled(lambda p, x: features(p, x[0]) + x[1][0], x, 1)
+    assert loops(executable) == 0
+    assert loops(compiled(lambda p, x: (features(p, x[0]), x[1]), (images(8), RNG.normal(size=(4, 2))), 1)) == 0
+
+
+def test_a_batch_without_samples_stays_as_it_is():
+    executable = compiled(features, images(0), 1)
+    assert executable(images(0)).shape == (0, 12, 10, 8)
+
+
+def test_memory_is_that_of_a_block():
+    x = images(64)
+    whole, blocks = (compiled(features, x, most).cost().temporary_bytes for most in (64 * SAMPLE, 4 * SAMPLE))
+    # A sixteenth, and what the loop itself keeps.
+    assert blocks < whole / 4
+
+
+def test_weights_are_not_copied_in_the_loop():
+    hlo = compiled(features, images(8), SAMPLE).hlo()
+    kernels = ("f32[3,3,3,8]", "f32[3,3,8,8]")
+    assert "while(" in hlo
+    assert not [line for line in hlo.splitlines() if " copy(" in line and any(kernel in line for kernel in kernels)]
+
+
+def test_it_is_a_pass_of_the_cpu_alone():
+    assert "block-batch" in {kind.name for kind in PASSES}
+    assert [name for name, target in TARGETS.items() if "block-batch" in target.pipeline] == ["cpu"]
