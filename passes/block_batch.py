@@ -129,9 +129,10 @@ def _batched(main: func.FuncOp) -> list[ir.Value] | NoMatch:
 
 def _is_array_of_known_size(value: ir.Value) -> bool:
     """Of real numbers, or integers."""
-    type_ = tensor_type(value)
-    is_real = isinstance(type_.element_type, ir.FloatType | ir.IntegerType)
-    return bool(is_real and type_.has_static_shape and type_.rank > 0)
+    type_ = value.type
+    if not isinstance(type_, ir.RankedTensorType) or not type_.has_static_shape:
+        return False
+    return isinstance(type_.element_type, ir.FloatType | ir.IntegerType) and type_.rank > 0
 
 
 def _inputs(main: func.FuncOp) -> list[ir.Value]:

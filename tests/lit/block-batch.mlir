@@ -64,3 +64,43 @@ func.func @main(%x: tensor<8x9x3xf32>, %w: tensor<3x4xf32> {stablenorm.weight = 
     : (tensor<8x9x6xf32>, tensor<f32>) -> tensor<9x6xf32>
   return %y : tensor<9x6xf32>
 }
+
+// -----
+
+// A token has no batch, nor has a tuple.
+// CHECK-LABEL: func.func @main(
+// CHECK-NOT: stablehlo.while
+func.func @main(%t: !stablehlo.token, %x: tensor<8x4xf32>, %w: tensor<4x4xf32> {stablenorm.weight = "w"})
+    -> tuple<tensor<8x4xf32>, !stablehlo.token> {
+  %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+  %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+  %y = stablehlo.tuple %1, %t : tuple<tensor<8x4xf32>, !stablehlo.token>
+  return %y : tuple<tensor<8x4xf32>, !stablehlo.token>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @main(
+// CHECK-NOT: stablehlo.while
+func.func @main(%x: tensor<8x4xf32>, %w: tensor<4x4xf32> {stablenorm.weight = "w"}) -> tuple<tensor<8x4xf32>> {
+  %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+  %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+  %y = stablehlo.tuple %1 : tuple<tensor<8x4xf32>>
+  return %y : tuple<tensor<8x4xf32>>
+}
+
+// -----
+
+// Several results, of every type, one twice; an input goes through the loop, a weight does not.
+// CHECK-LABEL: func.func @main(
+// CHECK: %[[LOOP:.*]]:6 = stablehlo.while
+// CHECK: return %[[LOOP]]#1, %[[LOOP]]#2, %[[LOOP]]#3, %arg1, %[[LOOP]]#4, %[[LOOP]]#5
+func.func @main(%x: tensor<8x99xf32>, %w: tensor<99x99xf32> {stablenorm.weight = "w"})
+    -> (tensor<8x99xf32>, tensor<8x99xf32>, tensor<8x99xf32>, tensor<99x99xf32>, tensor<8x99xi1>, tensor<8x99xbf16>) {
+  %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<8x99xf32>, tensor<99x99xf32>) -> tensor<8x99xf32>
+  %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1] : (tensor<8x99xf32>, tensor<99x99xf32>) -> tensor<8x99xf32>
+  %2 = stablehlo.compare GT, %1, %x : (tensor<8x99xf32>, tensor<8x99xf32>) -> tensor<8x99xi1>
+  %3 = stablehlo.convert %1 : (tensor<8x99xf32>) -> tensor<8x99xbf16>
+  return %1, %1, %x, %w, %2, %3
+    : tensor<8x99xf32>, tensor<8x99xf32>, tensor<8x99xf32>, tensor<99x99xf32>, tensor<8x99xi1>, tensor<8x99xbf16>
+}
