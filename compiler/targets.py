@@ -31,7 +31,10 @@ class Target:
 _FOLDED = "import-cleanup,raise-batch-norm,fold-batch-norm"
 _FINISHED = "hoist-weights,canonicalize,cse"
 
-_CPU = "skip-places,lower-depthwise-convolution,lower-pointwise-convolution,hoist-weights,block-batch,canonicalize,cse"
+_CPU = (
+    "skip-places,lower-depthwise-convolution,lower-pointwise-convolution,lower-pooling,"
+    "hoist-weights,block-batch,canonicalize,cse"
+)
 _CUDA = "skip-places,lower-depthwise-convolution{most_places=25},transpose-kernels"
 
 # No YNNPACK: matrix products and convolutions are Eigen's. By default YNNPACK takes both. Against YNNPACK for products

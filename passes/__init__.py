@@ -10,6 +10,7 @@ from stablenorm.passes.import_cleanup import ImportCleanup
 from stablenorm.passes.lower_batch_norm import LowerBatchNorm
 from stablenorm.passes.lower_depthwise_convolution import LowerDepthwiseConvolution
 from stablenorm.passes.lower_pointwise_convolution import LowerPointwiseConvolution
+from stablenorm.passes.lower_pooling import LowerPooling
 from stablenorm.passes.raise_batch_norm import RaiseBatchNorm
 from stablenorm.passes.skip_places import SkipPlaces
 from stablenorm.passes.synchronize_batch_norm import SynchronizeBatchNorm
@@ -27,6 +28,7 @@ PASSES: tuple[type[Pass], ...] = (
     SkipPlaces,
     LowerDepthwiseConvolution,
     LowerPointwiseConvolution,
+    LowerPooling,
     TransposeKernels,
     HoistWeights,
     BlockBatch,

@@ -1,6 +1,6 @@
 // What a CPU gets of a folded network: a pointwise convolution as a matrix product, a depthwise one as one sum; places
 // that are skipped are not computed. The batch is small: it stays whole.
-// RUN: stablenorm-opt %s --passes='import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm,skip-places,lower-depthwise-convolution,lower-pointwise-convolution,hoist-weights,block-batch,canonicalize,cse' | filecheck %s
+// RUN: stablenorm-opt %s --passes='import-cleanup,raise-batch-norm,fold-batch-norm,lower-batch-norm,skip-places,lower-depthwise-convolution,lower-pointwise-convolution,lower-pooling,hoist-weights,block-batch,canonicalize,cse' | filecheck %s
 
 // CHECK-LABEL: func.func public @prepare(
 // CHECK: stablehlo.multiply %{{.*}} : tensor<3x4x6xf32>
