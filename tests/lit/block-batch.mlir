@@ -67,30 +67,6 @@ func.func @main(%x: tensor<8x9x3xf32>, %w: tensor<3x4xf32> {stablenorm.weight = 
 
 // -----
 
-// A token has no batch, nor has a tuple.
-// CHECK-LABEL: func.func @main(
-// CHECK-NOT: stablehlo.while
-func.func @main(%t: !stablehlo.token, %x: tensor<8x4xf32>, %w: tensor<4x4xf32> {stablenorm.weight = "w"})
-    -> tuple<tensor<8x4xf32>, !stablehlo.token> {
-  %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
-  %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
-  %y = stablehlo.tuple %1, %t : tuple<tensor<8x4xf32>, !stablehlo.token>
-  return %y : tuple<tensor<8x4xf32>, !stablehlo.token>
-}
-
-// -----
-
-// CHECK-LABEL: func.func @main(
-// CHECK-NOT: stablehlo.while
-func.func @main(%x: tensor<8x4xf32>, %w: tensor<4x4xf32> {stablenorm.weight = "w"}) -> tuple<tensor<8x4xf32>> {
-  %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
-  %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1] : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
-  %y = stablehlo.tuple %1 : tuple<tensor<8x4xf32>>
-  return %y : tuple<tensor<8x4xf32>>
-}
-
-// -----
-
 // Several results, of every type, one twice; an input goes through the loop, a weight does not.
 // CHECK-LABEL: func.func @main(
 // CHECK: %[[LOOP:.*]]:6 = stablehlo.while

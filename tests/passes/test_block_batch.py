@@ -13,6 +13,7 @@ from jax import lax
 from stablenorm import compiler
 from stablenorm.compiler.targets import TARGETS
 from stablenorm.passes import PASSES
+from tests.passes.modules import parse, run
 
 RNG = np.random.default_rng(11)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -119,6 +120,28 @@ def test_inputs_that_differ_in_their_first_dimension_keep_it():
 def test_a_batch_without_samples_stays_as_it_is():
     executable = compiled(features, images(0), 1)
     assert executable(images(0)).shape == (0, 12, 10, 8)
+
+
+TEXT = """func.func @main({inputs}, %w: tensor<4x4xf32> {{stablenorm.weight = "w"}}) -> {result} {{
+  %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0]
+    : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+  %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1]
+    : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+  %y = stablehlo.tuple {parts} : {result}
+  return %y : {result}
+}}"""
+X, TOKEN = "tensor<8x4xf32>", "!stablehlo.token"
+TUPLE = TEXT.format(inputs=f"%x: {X}", result=f"tuple<{X}>", parts="%1")
+WITH_TOKEN = TEXT.format(inputs=f"%t: {TOKEN}, %x: {X}", result=f"tuple<{X}, {TOKEN}>", parts="%1, %t")
+UNRANKED = "func.func @main(%x: tensor<*xf32>) -> tensor<*xf32> { return %x : tensor<*xf32> }"
+
+
+# XLA runs none of these, so they are no lit file's: those are run, too.
+@pytest.mark.parametrize("text", [TUPLE, WITH_TOKEN, UNRANKED], ids=["tuple", "token", "unranked"])
+def test_what_is_no_array_has_no_batch(text: str):
+    module = parse(text)
+    run(module, "block-batch{most_bytes=1}")
+    assert "stablehlo.while" not in str(module)
 
 
 def test_memory_is_that_of_a_block():

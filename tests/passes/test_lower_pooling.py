@@ -96,3 +96,17 @@ def test_a_pool_and_what_follows_are_one_fusion():
     assert "reduce-window" not in hlo
     (body,) = [text for text in hlo.split("\n\n") if text.count(" maximum(") == 9]
     assert " subtract(" in body or " add(" in body
+
+
+def test_a_sum_in_another_type_than_its_input_s_stays():
+    module = parse("""func.func @main(%x: tensor<6xf32>) -> tensor<5xf64> {
+      %zero = stablehlo.constant dense<0.0> : tensor<f64>
+      %y = "stablehlo.reduce_window"(%x, %zero) <{window_dimensions = array<i64: 2>}> ({
+      ^bb0(%a: tensor<f64>, %b: tensor<f64>):
+        %s = stablehlo.add %a, %b : tensor<f64>
+        stablehlo.return %s : tensor<f64>
+      }) : (tensor<6xf32>, tensor<f64>) -> tensor<5xf64>
+      return %y : tensor<5xf64>
+    }""")
+    run(module, "lower-pooling")
+    assert "stablehlo.reduce_window" in str(module)
