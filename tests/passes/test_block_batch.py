@@ -41,6 +41,10 @@ def pooled(x: Any) -> Any:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
+def read_by_a_branch(p: dict[str, Any], h: Any) -> Any:
+    return h, lax.cond(p["bias"][0] > 0, lambda: h.mean(), lambda: h.max())
+
+
 # What networks do between their layers, each a function of weights and images.
 NETWORKS = {
     "convolutions": features,
@@ -61,6 +65,7 @@ MIXED = {
     "a running sum": lambda p, x: jnp.cumsum(features(p, x), 0),
     "features as a batch": lambda p, x: features(p, x).transpose(3, 1, 2, 0),
     "one for each sample": lambda p, x: features(p, x) + jnp.arange(x.shape[0], dtype=jnp.float32)[:, None, None, None],
+    "read by a branch": lambda p, x: read_by_a_branch(p, features(p, x)),
     "between samples": lambda p, x: jnp.einsum("bhwc,nhwc->bn", features(p, x), features(p, x)),
 }
 
@@ -90,13 +95,27 @@ def test_a_loop_over_blocks_computes_the_same(name: str):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * max(1, np.abs(other).max()))
 
 
+@pytest.mark.parametrize(("batch", "most"), [(7, 6), (26, 12)])
+def test_a_batch_without_a_divisor_near_the_limit_stays_whole(batch: int, most: int):
+    assert loops(compiled(features, images(batch), most * SAMPLE)) == 0
+
+
+def test_numbers_that_are_converted_do_not_stop_it():
+    def network(p: dict[str, Any], x: Any) -> Any:
+        return features(p, x).astype(jnp.int32) + jnp.full((6, 12, 10, 8), 2.5).astype(jnp.int32)
+
+    x = images(6)
+    whole, blocks = (compiled(network, x, most) for most in (6 * SAMPLE, 3 * SAMPLE))
+    np.testing.assert_array_equal(blocks(x), whole(x))
+
+
 @pytest.mark.parametrize("name", MIXED)
 def test_what_may_mix_samples_keeps_its_batch(name: str):
     assert loops(compiled(MIXED[name], images(8), SAMPLE)) == 0
 
 
 @pytest.mark.parametrize(
-    ("batch", "most", "samples"), [(8, 2, 2), (8, 3, 2), (8, 0, 1), (6, 4, 3), (7, 6, 1), (8, 7, 4)]
+    ("batch", "most", "samples"), [(8, 2, 2), (8, 3, 2), (8, 0, 1), (6, 4, 3), (7, 3, 1), (8, 7, 4)]
 )
 def test_a_block_is_the_largest_divisor_that_fits(batch: int, most: int, samples: int):
     text = compiled(features, images(batch), most * SAMPLE + 1).stablehlo()
@@ -161,3 +180,13 @@ def test_weights_are_not_copied_in_the_loop():
 def test_it_is_a_pass_of_the_cpu_alone():
     assert "block-batch" in {kind.name for kind in PASSES}
     assert [name for name, target in TARGETS.items() if "block-batch" in target.pipeline] == ["cpu"]
+
+
+def test_a_type_with_an_encoding_keeps_its_batch():
+    module = parse(
+        TEXT.format(inputs="%x: tensor<8x4xf32>", result="tuple<>", parts="")
+        .replace("%y = stablehlo.tuple  : tuple<>", '%y = stablehlo.abs %1 : (tensor<8x4xf32>) -> tensor<8x4xf32, "e">')
+        .replace("tuple<>", 'tensor<8x4xf32, "e">')
+    )
+    run(module, "block-batch{most_bytes=40}")
+    assert "stablehlo.while" not in str(module)
