@@ -45,7 +45,7 @@ from stablenorm.passes.building import integers, is_float, product, shape_of, sp
 from stablenorm.passes.dtypes import dtype_of
 from stablenorm.passes.hoist_weights import PREPARED
 from stablenorm.passes.matching import defining_op, splat_number, windowed_dims
-from stablenorm.passes.rewriting import NoMatch, find_function, operations, sweep
+from stablenorm.passes.rewriting import NoMatch, copy_as, find_function, operations, sweep
 from stablenorm.passes.weights import WEIGHT
 
 _BY_ELEMENT = (
@@ -80,6 +80,8 @@ _BY_ELEMENT = (
     | hlo.TanhOp
 )
 _PADDINGS = ("edge_padding_low", "edge_padding_high", "interior_padding")
+# They read each operand, of the same shape but for scalars, where they write.
+_PLACE_BY_PLACE = _BY_ELEMENT | hlo.ConcatenateOp
 _PRODUCTS = hlo.ConvolutionOp | hlo.DotGeneralOp
 
 
@@ -99,8 +101,10 @@ class BlockBatch(Pass):
     def run(self, module: ir.Module, context: PassContext) -> None:
         sweep(module)  # what nothing reads must not decide
         main = find_function(module, "main")
-        batched = NoMatch("there is no @main") if main is None else _batched(main)
-        if main is None or isinstance(batched, NoMatch):
+        if main is None:
+            return
+        batched = _batched(main)
+        if isinstance(batched, NoMatch):
             return
         samples = _samples(batched, self.most_bytes)
         if samples == _batch_of(batched) or sum(isinstance(defining_op(value), _PRODUCTS) for value in batched) < 2:
@@ -156,15 +160,10 @@ def _acts_on_samples(op: ir.OpView, is_batched: list[bool], batch: int) -> bool:
     first, *others = is_batched
     if len(op.results) != 1 or not _is_array_of_known_size(op.results[0]):
         return False
-    match op:
-        case _ if isinstance(op, _BY_ELEMENT):
-            operands = zip(op.operands, is_batched, strict=True)
-            return all(batched or _is_same_for_samples(operand) for operand, batched in operands)
-        case hlo.ConcatenateOp():
-            operands = zip(op.operands, is_batched, strict=True)
-            return op.dimension.value != 0 and all(
-                batched or _is_same_for_samples(value) for value, batched in operands
-            )
+    if isinstance(op, _PLACE_BY_PLACE):
+        beside = [value for value, batched in zip(op.operands, is_batched, strict=True) if not batched]
+        is_joined_along_batch = isinstance(op, hlo.ConcatenateOp) and op.dimension.value == 0
+        return not is_joined_along_batch and all(map(_is_same_for_samples, beside))
     if not first or any(others):  # a batched kernel, matrix or initial value
         return False
     match op:
@@ -261,24 +260,23 @@ def _block(
 
 def _of_block(value: ir.Value, reader: ir.OpView, samples: int) -> ir.Value:
     """What an operation reads beside the batch: itself, or as many repetitions as the block has samples."""
-    if not isinstance(reader, _BY_ELEMENT | hlo.ConcatenateOp) or not shape_of(value):
+    if not isinstance(reader, _PLACE_BY_PLACE) or not shape_of(value):
         return value
-    number, op = splat_number(value), defining_op(value)
-    if number is not None and is_float(value):
-        return splat(number, _sizes(value, samples), tensor_type(value).element_type)
-    assert op is not None, "a broadcast: see _is_same_for_samples"
-    return _copy(op, list(op.operands), samples)
+    op = defining_op(value)
+    if isinstance(op, hlo.BroadcastInDimOp):
+        return _copy(op, op.operands, samples)
+    number = splat_number(value)
+    assert number is not None, "see _is_same_for_samples"
+    return splat(number, _sizes(value, samples), tensor_type(value).element_type)
 
 
-def _copy(op: ir.OpView, operands: list[ir.Value], samples: int) -> ir.Value:
-    copy = op.operation.clone()
-    for number, operand in enumerate(operands):
-        copy.operands[number] = operand
-    result: ir.Value = copy.results[0]
+def _copy(op: ir.OpView, operands: Sequence[ir.Value], samples: int) -> ir.Value:
+    result = op.results[0]
+    type_ = ir.RankedTensorType.get(_sizes(result, samples), tensor_type(result).element_type)
     if isinstance(op, hlo.SliceOp):
-        copy.attributes["limit_indices"] = ir.DenseI64ArrayAttr.get([samples, *integers(op, "limit_indices")[1:]])
-    result.set_type(ir.RankedTensorType.get(_sizes(result, samples), tensor_type(result).element_type))
-    return result
+        limits = [samples, *integers(op, "limit_indices")[1:]]
+        return copy_as(type_, op, operands, limit_indices=ir.DenseI64ArrayAttr.get(limits))
+    return copy_as(type_, op, operands)
 
 
 def _sizes(value: ir.Value, samples: int) -> list[int]:

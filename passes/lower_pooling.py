@@ -35,15 +35,16 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 
 from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.building import arithmetic_type, convert, integers, is_float, product, shape_of, tensor_type
-from stablenorm.passes.matching import splat_number
+from stablenorm.passes.matching import reducer, splat_number
 from stablenorm.passes.rewriting import NoMatch, rewrite_each
+from stablenorm.passes.windows import per_dimension
 
 # What may combine a window's elements, and the number that changes nothing.
 _Combination = tuple[Callable[[ir.Value, ir.Value], ir.Value], float]
-_COMBINATIONS: dict[type[ir.OpView], _Combination] = {
-    hlo.AddOp: (hlo.add, 0.0),
-    hlo.MaxOp: (hlo.maximum, -math.inf),
-    hlo.MinOp: (hlo.minimum, math.inf),
+_COMBINATIONS: dict[str | None, _Combination] = {
+    "stablehlo.add": (hlo.add, 0.0),
+    "stablehlo.maximum": (hlo.maximum, -math.inf),
+    "stablehlo.minimum": (hlo.minimum, math.inf),
 }
 
 
@@ -70,28 +71,18 @@ def _lower(most_places: int, op: hlo.ReduceWindowOp) -> ir.Value | NoMatch:
         return NoMatch("it is not one of real floating-point numbers of known size")
     if len({tensor_type(value).element_type for value in (x, start, result)}) > 1:
         return NoMatch("its sums are of another type than its input")
-    combine, neutral = _combination(op) or (None, 0.0)
+    combine, neutral = _COMBINATIONS.get(reducer(op), (None, 0.0))
     if combine is None or splat_number(start) != neutral:
         return NoMatch("it is no maximum, minimum or sum that starts from nothing")
     sizes = integers(op, "window_dimensions")
     if product(sizes) > most_places or 0 in (*shape_of(x), *shape_of(result)):
         return NoMatch("its window has too many places, or it has no elements")
-    if set(_of(op, "base_dilations")) != {1}:
+    if set(per_dimension(op, "base_dilations", len(sizes))) != {1}:
         return NoMatch("it dilates its input")
     padded = convert(_padded(op, x, start), arithmetic_type(x))
     places = itertools.product(*map(range, sizes))
     combined = functools.reduce(combine, (_shifted(op, padded, place) for place in places))
     return convert(combined, tensor_type(result).element_type)
-
-
-def _combination(op: hlo.ReduceWindowOp) -> _Combination | None:
-    """What the body does, where that is one operation on its two arguments."""
-    block = op.regions[0].blocks[0]
-    operations = list(block.operations)
-    inner, end = operations[0], operations[-1]
-    if set(inner.operands) != set(block.arguments) or list(end.operands) != list(inner.results):
-        return None
-    return _COMBINATIONS.get(type(inner))
 
 
 def _padded(op: hlo.ReduceWindowOp, x: ir.Value, start: ir.Value) -> ir.Value:
@@ -104,12 +95,7 @@ def _padded(op: hlo.ReduceWindowOp, x: ir.Value, start: ir.Value) -> ir.Value:
 
 def _shifted(op: hlo.ReduceWindowOp, padded: ir.Value, place: Sequence[int]) -> ir.Value:
     """The elements that the outputs meet at one place of the window, in the outputs' order."""
-    strides, dilations = _of(op, "window_strides"), _of(op, "window_dilations")
+    strides, dilations = (per_dimension(op, name, len(place)) for name in ("window_strides", "window_dilations"))
     start = [position * dilation for position, dilation in zip(place, dilations, strict=True)]
     sizes = zip(start, shape_of(op.results[0]), strides, strict=True)
     return hlo.slice(padded, start, [first + (size - 1) * step + 1 for first, size, step in sizes], strides)
-
-
-def _of(op: hlo.ReduceWindowOp, name: str) -> list[int]:
-    """A number for each dimension, 1 where they are not given."""
-    return integers(op, name) if name in op.attributes else [1] * len(shape_of(op.results[0]))

@@ -87,9 +87,13 @@ def windowed_dims(op: hlo.ReduceWindowOp) -> frozenset[int]:
 
 
 def reducer(op: ir.OpView) -> str | None:
-    """The one operation of a reduction's body; None where there are more."""
-    body = [each.operation.name for block in op.regions[0] for each in block.operations]
-    return body[0] if len(body) == 2 else None
+    """The one operation of a reduction's body, on its two arguments; None where it is anything else."""
+    block = op.regions[0].blocks[0]
+    operations = list(block.operations)
+    inner, end = operations[0], operations[-1]
+    if set(inner.operands) != set(block.arguments) or list(end.operands) != list(inner.results):
+        return None
+    return str(inner.operation.name)
 
 
 def gathered_whole(op: hlo.GatherOp) -> dict[int, int]:

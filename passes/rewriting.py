@@ -89,6 +89,18 @@ def copy_with(op: ir.OpView, values: dict[ir.Value, ir.Value], place: ir.Inserti
     values.update(zip(op.results, copy.results, strict=True))
 
 
+def copy_as(type_: ir.Type, op: ir.OpView, operands: Sequence[ir.Value], **attributes: ir.Attribute) -> ir.Value:
+    """A copy of ``op``, which has one result, of another type: of these operands, and with these attributes."""
+    copy = op.operation.clone()
+    for name, attribute in attributes.items():
+        copy.attributes[name] = attribute
+    for position, operand in enumerate(operands):
+        copy.operands[position] = operand
+    result: ir.Value = copy.results[0]
+    result.set_type(type_)
+    return result
+
+
 def sweep(module: ir.Module) -> None:
     """Erases what is without use and without effect."""
     run_mlir(module, "func.func(trivial-dce)")

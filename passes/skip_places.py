@@ -42,7 +42,7 @@ from jax.extend.mlir.dialects import stablehlo as hlo
 from stablenorm.passes.base import Pass, PassContext
 from stablenorm.passes.building import integers, shape_of, splat, tensor_type
 from stablenorm.passes.matching import defining_op, single_use, splat_number
-from stablenorm.passes.rewriting import NoMatch, functions, operations_of, sweep
+from stablenorm.passes.rewriting import NoMatch, copy_as, functions, operations_of, sweep
 from stablenorm.passes.windows import why_not_plain, window_of
 
 # For each dimension of a value: every how many-th place is read.
@@ -120,7 +120,7 @@ def _take(value: ir.Value, steps: Steps, left: int) -> _Taken:
     if isinstance(op, hlo.BroadcastInDimOp):
         kept = [steps[dim] if size > 1 else 1 for dim, size in _broadcast(op)]
         inner = _take(op.operand, tuple(kept), left)
-        return dataclasses.replace(inner, build=lambda: _copy(op, [inner.build()], _type(value, steps)))
+        return dataclasses.replace(inner, build=lambda: copy_as(_type(value, steps), op, [inner.build()]))
     number = splat_number(value)
     if number is not None:
         return _Taken(0, 0, lambda: splat(number, _sizes(value, steps), tensor_type(value).element_type))
@@ -136,7 +136,7 @@ def _through(op: ir.OpView, value: ir.Value, steps: Steps, left: int) -> _Taken:
     # A clamp's bounds may be scalars.
     parts = [_take(operand, steps if shape_of(operand) else (), left - 1) for operand in op.operands]
     convolutions, slices = sum(part.convolutions for part in parts), sum(part.slices for part in parts)
-    return _Taken(convolutions, slices, lambda: _copy(op, [part.build() for part in parts], _type(value, steps)))
+    return _Taken(convolutions, slices, lambda: copy_as(_type(value, steps), op, [part.build() for part in parts]))
 
 
 def _sliced(value: ir.Value, steps: Steps) -> _Taken:
@@ -157,22 +157,7 @@ def _with_strides(op: hlo.ConvolutionOp, steps: Steps) -> ir.Value:
     window = window_of(op)
     pairs = zip(window.strides, window.numbers.output_spatial_dimensions, strict=True)
     strides = [stride * steps[dim] for stride, dim in pairs]
-    copy = op.operation.clone()
-    copy.attributes["window_strides"] = ir.DenseI64ArrayAttr.get(strides)
-    return _typed(copy, _type(op.result, steps))
-
-
-def _copy(op: ir.OpView, operands: list[ir.Value], type_: ir.Type) -> ir.Value:
-    copy = op.operation.clone()
-    for number, operand in enumerate(operands):
-        copy.operands[number] = operand
-    return _typed(copy, type_)
-
-
-def _typed(op: ir.Operation, type_: ir.Type) -> ir.Value:
-    result: ir.Value = op.results[0]
-    result.set_type(type_)
-    return result
+    return copy_as(_type(op.result, steps), op, op.operands, window_strides=ir.DenseI64ArrayAttr.get(strides))
 
 
 def _type(value: ir.Value, steps: Steps) -> ir.Type:

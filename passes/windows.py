@@ -52,7 +52,8 @@ def window_of(op: hlo.ConvolutionOp) -> Window:
     given = op.attributes.get("padding", None)
     pairs = np.zeros((len(sizes), 2), int) if given is None else np.array(given).reshape(len(sizes), 2)
     padding = tuple((int(low), int(high)) for low, high in pairs)
-    return Window(numbers, sizes, _per_dimension(op, "window_strides"), padding, _per_dimension(op, "rhs_dilation"))
+    strides, dilations = (per_dimension(op, name, len(sizes)) for name in ("window_strides", "rhs_dilation"))
+    return Window(numbers, sizes, strides, padding, dilations)
 
 
 def shifted(x: ir.Value, place: Sequence[int], result: ir.Value, window: Window) -> ir.Value:
@@ -76,15 +77,15 @@ def why_not_plain(op: hlo.ConvolutionOp) -> str | None:
         return "it has no elements"
     if op.batch_group_count.value != 1:
         return "it groups the batch, as the gradient of a kernel does"
-    if any(step != 1 for step in _per_dimension(op, "lhs_dilation")):
+    if any(step != 1 for step in per_dimension(op, "lhs_dilation", len(shape_of(op.lhs)) - 2)):
         return "it dilates its input, as a transposed convolution does"
     if "window_reversal" in op.attributes and any(ir.DenseBoolArrayAttr(op.attributes["window_reversal"])):
         return "it reverses its kernel"
     return None
 
 
-def _per_dimension(op: hlo.ConvolutionOp, name: str) -> tuple[int, ...]:
-    rank = len(shape_of(op.lhs)) - 2
+def per_dimension(op: ir.OpView, name: str, rank: int) -> tuple[int, ...]:
+    """A number for each dimension that a window has, 1 where they are left out."""
     return tuple(integers(op, name)) if name in op.attributes else (1,) * rank
 
 

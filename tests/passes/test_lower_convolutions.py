@@ -13,6 +13,7 @@ from jax import lax
 
 from stablenorm import compiler
 from tests.passes.modules import by_xla, copy, parse, random_arguments, run
+from tests.passes.window_geometries import GEOMETRIES, output_sizes
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 RNG = np.random.default_rng(5)
@@ -92,23 +93,11 @@ def computations(hlo: str) -> list[str]:
     return [text.strip() for text in re.split(r"\n\n", hlo)]
 
 
-GEOMETRIES = {
-    "stride 2, padded unevenly": ((9, 8), (3, 3), (2, 2), ((0, 1), (1, 0)), (1, 1)),
-    "dilated": ((11, 12), (3, 2), (1, 1), ((2, 2), (1, 0)), (2, 3)),
-    "as large as the input": ((5, 4), (5, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
-    "strides that leave a rest": ((8, 9), (2, 3), (3, 4), ((0, 0), (0, 0)), (1, 1)),
-    "a border cut off": ((9, 9), (3, 3), (1, 2), ((-1, 0), (-2, 1)), (1, 1)),
-    "one place": ((6, 7), (1, 1), (2, 3), ((0, 0), (0, 0)), (1, 1)),
-}
-
-
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("multiplier", [1, 3])
 @pytest.mark.parametrize("element_type", ["f32", "f64", "bf16", "f16"])
 def test_depthwise_sums_are_xla_s_in_every_geometry(name: str, multiplier: int, element_type: str):
-    sizes, kernel, strides, padding, dilations = GEOMETRIES[name]
-    text = convolution_text(sizes, kernel, strides, padding, dilations, multiplier, element_type)
-    before = parse(text)
+    before = parse(convolution_text(GEOMETRIES[name], multiplier, element_type))
     after = copy(before)
     run(after, "lower-depthwise-convolution")
     assert "stablehlo.convolution" not in str(after)
@@ -121,13 +110,9 @@ def test_depthwise_sums_are_xla_s_in_every_geometry(name: str, multiplier: int, 
     np.testing.assert_allclose(got.astype(np.float64), expected.astype(np.float64), rtol=0, atol=rounding * largest)
 
 
-def convolution_text(
-    sizes: Any, kernel: Any, strides: Any, padding: Any, dilations: Any, multiplier: int, element_type: str
-) -> str:
-    outputs = [
-        (size + sum(pads) - (places - 1) * dilation - 1) // stride + 1
-        for size, places, stride, pads, dilation in zip(sizes, kernel, strides, padding, dilations, strict=True)
-    ]
+def convolution_text(geometry: Any, multiplier: int, element_type: str) -> str:
+    sizes, kernel, strides, padding, dilations = geometry
+    outputs = output_sizes(geometry)
     x = f"tensor<2x{sizes[0]}x{sizes[1]}x5x{element_type}>"
     w = f"tensor<{kernel[0]}x{kernel[1]}x1x{5 * multiplier}x{element_type}>"
     y = f"tensor<2x{outputs[0]}x{outputs[1]}x{5 * multiplier}x{element_type}>"
