@@ -1,8 +1,9 @@
 """Whole models in inference: ours beside stock XLA, TensorFlow, ONNX Runtime and OpenVINO, on the same two cores.
 
-Interleaved rounds: in each, every engine has a turn, one call that is not counted and one that is; a table holds the
-medians. NumPy in, NumPy out. Compile time is from the model in memory to the first result; for ONNX Runtime and
-OpenVINO without tf2onnx's conversion.
+Interleaved rounds: in each, every engine has a turn, one call that is not counted and some that are; a table holds the
+medians. A turn starts when the engine before is at rest: for up to 0.1 s after a call, threads of ONNX Runtime spin on
+the cores that the next would have. NumPy in, NumPy out. Compile time is from the model in memory to the first result;
+for ONNX Runtime and OpenVINO without tf2onnx's conversion.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ ENGINES = {
 }
 NEEDS = {"ONNX Runtime": ("onnxruntime", "tf2onnx"), "OpenVINO": ("openvino", "tf2onnx")}
 # Rounds end after this many seconds for a model and a batch size, but not before MINIMUM, and after MAXIMUM anyway.
-SECONDS, MINIMUM, MAXIMUM = 12.0, 3, 25
+SECONDS, MINIMUM, MAXIMUM = 4.0, 3, 25
+# A turn's calls are counted for as long, one at least.
+TURN_SECONDS = 0.05
+# Longer calls are not warmed again: how they start is lost in them.
+LONG = 1.0
+# At rest: this process takes less than a tenth of a core; looked at for so long, and no longer than the limit.
+LOOK_SECONDS, REST_LIMIT = 0.01, 1.0
 # Float32 through up to two hundred layers, summed in another order: far less than any wrong model.
 TOLERANCE = 1e-4
 
@@ -66,6 +73,7 @@ class Record(NamedTuple):
 
 def main(folder: pathlib.Path) -> None:
     """Prints the tables; writes every number, and the times over stock XLA's as bars."""
+    peers.keep_pages()
     peers.use_peers()
     engines = _installed()
     records = []
@@ -125,11 +133,30 @@ def rounds(calls: dict[str, peers.Call], x: Any) -> dict[str, list[float]]:
         if number >= MINIMUM and time.perf_counter() > end:
             break
         for engine, call in calls.items():
-            call(x)
-            start = time.perf_counter()
-            call(x)
-            times[engine].append(time.perf_counter() - start)
+            _rest()
+            if not times[engine] or times[engine][-1] < LONG:
+                call(x)
+            times[engine] += _turn(call, x)
     return times
+
+
+def _turn(call: peers.Call, x: Any) -> list[float]:
+    times: list[float] = []
+    while sum(times) < TURN_SECONDS:
+        start = time.perf_counter()
+        call(x)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _rest() -> None:
+    """Waits until no thread of this process is at work."""
+    end = time.perf_counter() + REST_LIMIT
+    while time.perf_counter() < end:
+        start = time.process_time()
+        time.sleep(LOOK_SECONDS)
+        if time.process_time() - start < 0.1 * LOOK_SECONDS:
+            return
 
 
 def _agree(name: str, results: dict[str, Any]) -> None:

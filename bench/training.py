@@ -2,8 +2,7 @@
 
 Forward reads x twice and writes y, backward reads x and the gradient of y twice and writes that of x: 3 and 5 passes of
 one array. A copy, into memory that was written before, makes 2, so the floors are 1.5 and 4 copies of the same run.
-Every array is smaller than 32 MB, above which results get fresh pages at each call, and below which `keep_pages` keeps
-those that there are. Rounds are interleaved, so that
+Every array is smaller than 32 MB, and `keep_pages` keeps the pages of what was freed. Rounds are interleaved, so that
 what else runs on the machine meets all alike; a time is the median of the rounds.
 """
 

@@ -7,8 +7,9 @@ Every operation here acts on each sample apart, so with ``x[i]`` the i-th block 
 Between two layers, the activations of a block stay in the cache; so does the memory that XLA asks the system for at
 each call, which is that of one block. Weights are read once for each block: it has as many samples as the rule allows.
 
-The rule: a block is the largest divisor of the batch for which the largest activation is within ``most_bytes``. Where
-that is less than a quarter of it, as for many primes, the batch stays whole: weights would be read too often.
+The rule: a block is the largest divisor of the batch for which the largest activation is within ``most_bytes``. The
+batch stays whole where weights would be read too often: where that is less than a quarter of ``most_bytes``, as for
+many primes; and where a block reads more bytes of weights than it computes of activations, as VGG-16 does.
 MobileNetV2 at batch 8 in blocks of two takes 0.6 of the time, ResNet-50 0.9.
 
 Before::
@@ -109,6 +110,8 @@ class BlockBatch(Pass):
         samples = _samples(batched, self.most_bytes)
         if samples == _batch_of(batched) or sum(isinstance(defining_op(value), _PRODUCTS) for value in batched) < 2:
             return  # one block, or one layer, which leaves nothing in the cache that the next would read
+        if _bytes_beside(batched) > sum(map(_bytes, batched)) // _batch_of(batched) * samples:
+            return
         with module.context, main.location:
             _loop(main, batched, samples)
             sweep(module)
@@ -206,6 +209,12 @@ def _samples(batched: Sequence[ir.Value], most_bytes: int) -> int:
     divisors = (samples for samples in range(1, batch + 1) if batch % samples == 0)
     samples = max((samples for samples in divisors if samples * of_a_sample <= most_bytes), default=1)
     return samples if 4 * samples * of_a_sample >= most_bytes else batch
+
+
+def _bytes_beside(batched: Sequence[ir.Value]) -> int:
+    """Of the kernels and matrices that products read beside the batch."""
+    products = [op for value in batched if isinstance(op := defining_op(value), _PRODUCTS)]
+    return sum(map(_bytes, {op.operation.operands[1] for op in products}))
 
 
 def _bytes(value: ir.Value) -> int:

@@ -71,12 +71,23 @@ func.func @main(%x: tensor<8x9x3xf32>, %w: tensor<3x4xf32> {stablenorm.weight = 
 // CHECK-LABEL: func.func @main(
 // CHECK: %[[LOOP:.*]]:6 = stablehlo.while
 // CHECK: return %[[LOOP]]#1, %[[LOOP]]#2, %[[LOOP]]#3, %arg1, %[[LOOP]]#4, %[[LOOP]]#5
-func.func @main(%x: tensor<8x99xf32>, %w: tensor<99x99xf32> {stablenorm.weight = "w"})
-    -> (tensor<8x99xf32>, tensor<8x99xf32>, tensor<8x99xf32>, tensor<99x99xf32>, tensor<8x99xi1>, tensor<8x99xbf16>) {
+func.func @main(%x: tensor<8x9x11xf32>, %w: tensor<11x11xf32> {stablenorm.weight = "w"})
+    -> (tensor<8x9x11xf32>, tensor<8x9x11xf32>, tensor<8x9x11xf32>, tensor<11x11xf32>, tensor<8x9x11xi1>, tensor<8x9x11xbf16>) {
+  %0 = stablehlo.dot_general %x, %w, contracting_dims = [2] x [0] : (tensor<8x9x11xf32>, tensor<11x11xf32>) -> tensor<8x9x11xf32>
+  %1 = stablehlo.dot_general %0, %w, contracting_dims = [2] x [1] : (tensor<8x9x11xf32>, tensor<11x11xf32>) -> tensor<8x9x11xf32>
+  %2 = stablehlo.compare GT, %1, %x : (tensor<8x9x11xf32>, tensor<8x9x11xf32>) -> tensor<8x9x11xi1>
+  %3 = stablehlo.convert %1 : (tensor<8x9x11xf32>) -> tensor<8x9x11xbf16>
+  return %1, %1, %x, %w, %2, %3
+    : tensor<8x9x11xf32>, tensor<8x9x11xf32>, tensor<8x9x11xf32>, tensor<11x11xf32>, tensor<8x9x11xi1>, tensor<8x9x11xbf16>
+}
+
+// -----
+
+// A matrix larger than what a block computes is read once, by the whole batch.
+// CHECK-LABEL: func.func @main(
+// CHECK-NOT: stablehlo.while
+func.func @main(%x: tensor<8x99xf32>, %w: tensor<99x99xf32> {stablenorm.weight = "w"}) -> tensor<8x99xf32> {
   %0 = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<8x99xf32>, tensor<99x99xf32>) -> tensor<8x99xf32>
   %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [1] : (tensor<8x99xf32>, tensor<99x99xf32>) -> tensor<8x99xf32>
-  %2 = stablehlo.compare GT, %1, %x : (tensor<8x99xf32>, tensor<8x99xf32>) -> tensor<8x99xi1>
-  %3 = stablehlo.convert %1 : (tensor<8x99xf32>) -> tensor<8x99xbf16>
-  return %1, %1, %x, %w, %2, %3
-    : tensor<8x99xf32>, tensor<8x99xf32>, tensor<8x99xf32>, tensor<99x99xf32>, tensor<8x99xi1>, tensor<8x99xbf16>
+  return %1 : tensor<8x99xf32>
 }

@@ -109,6 +109,17 @@ def test_numbers_that_are_converted_do_not_stop_it():
     np.testing.assert_array_equal(blocks(x), whole(x))
 
 
+@pytest.mark.parametrize(("width", "count"), [(8, 1), (64, 0)])
+def test_weights_larger_than_what_a_block_computes_are_read_once(width: int, count: int):
+    def network(p: dict[str, Any], x: Any) -> Any:
+        return features(p, x).reshape(x.shape[0], -1) @ p["dense"]
+
+    weights = WEIGHTS | {"dense": RNG.normal(size=(12 * 10 * 8, width)).astype(np.float32)}
+    passes = TARGETS["cpu"].pipeline.replace("block-batch", f"block-batch{{most_bytes={2 * SAMPLE}}}")
+    executable = compiler.compile(network, weights, images(8), weight_argnums=0, passes=passes)
+    assert loops(executable) == count
+
+
 @pytest.mark.parametrize("name", MIXED)
 def test_what_may_mix_samples_keeps_its_batch(name: str):
     assert loops(compiled(MIXED[name], images(8), SAMPLE)) == 0
