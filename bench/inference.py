@@ -47,7 +47,7 @@ NEEDS = {"ONNX Runtime": ("onnxruntime", "tf2onnx"), "OpenVINO": ("openvino", "t
 SECONDS, MINIMUM, MAXIMUM = 4.0, 3, 25
 # A turn's calls are counted for as long, one at least.
 TURN_SECONDS = 0.05
-# Longer calls are not warmed again: how they start is lost in them.
+# Calls of as many seconds are not warmed again: how they start is lost in them.
 LONG = 1.0
 # At rest: this process takes less than a tenth of a core; looked at for so long, and no longer than the limit.
 LOOK_SECONDS, REST_LIMIT = 0.01, 1.0
