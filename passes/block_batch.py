@@ -108,10 +108,12 @@ class BlockBatch(Pass):
         if isinstance(batched, NoMatch):
             return
         samples = _samples(batched, self.most_bytes)
-        if samples == _batch_of(batched) or sum(isinstance(defining_op(value), _PRODUCTS) for value in batched) < 2:
+        products = [op for value in batched if isinstance(op := defining_op(value), _PRODUCTS)]
+        if samples == _batch_of(batched) or len(products) < 2:
             return  # one block, or one layer, which leaves nothing in the cache that the next would read
-        if _bytes_beside(batched) > sum(map(_bytes, batched)) // _batch_of(batched) * samples:
-            return
+        weights = {op.operation.operands[1] for op in products}
+        if sum(map(_bytes, weights)) > sum(map(_bytes, batched)) // _batch_of(batched) * samples:
+            return  # kernels and matrices, read again for each block, would outweigh what stays in the cache
         with module.context, main.location:
             _loop(main, batched, samples)
             sweep(module)
@@ -209,12 +211,6 @@ def _samples(batched: Sequence[ir.Value], most_bytes: int) -> int:
     divisors = (samples for samples in range(1, batch + 1) if batch % samples == 0)
     samples = max((samples for samples in divisors if samples * of_a_sample <= most_bytes), default=1)
     return samples if 4 * samples * of_a_sample >= most_bytes else batch
-
-
-def _bytes_beside(batched: Sequence[ir.Value]) -> int:
-    """Of the kernels and matrices that products read beside the batch."""
-    products = [op for value in batched if isinstance(op := defining_op(value), _PRODUCTS)]
-    return sum(map(_bytes, {op.operation.operands[1] for op in products}))
 
 
 def _bytes(value: ir.Value) -> int:
