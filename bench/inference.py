@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import peers, results
+from bench.turns import rest
 from stablenorm.compiler.demo import randomize
 from stablenorm.compiler.frontends.tensorflow_runtime import import_tf_keras
 from stablenorm.compiler.tables import text_table
@@ -44,13 +45,11 @@ ENGINES = {
 }
 NEEDS = {"ONNX Runtime": ("onnxruntime", "tf2onnx"), "OpenVINO": ("openvino", "tf2onnx")}
 # Rounds end after this many seconds for a model and a batch size, but not before MINIMUM, and after MAXIMUM anyway.
-SECONDS, MINIMUM, MAXIMUM = 4.0, 3, 25
+SECONDS, MINIMUM, MAXIMUM = 3.0, 3, 25
 # A turn's calls are counted for as long, one at least.
 TURN_SECONDS = 0.05
 # Calls of as many seconds are not warmed again: how they start is lost in them.
-LONG = 1.0
-# At rest: this process takes less than a tenth of a core; looked at for so long, and no longer than the limit.
-LOOK_SECONDS, REST_LIMIT = 0.01, 1.0
+LONG = 0.3
 # Float32 through up to two hundred layers, summed in another order: far less than any wrong model.
 TOLERANCE = 1e-4
 
@@ -133,7 +132,7 @@ def rounds(calls: dict[str, peers.Call], x: Any) -> dict[str, list[float]]:
         if number >= MINIMUM and time.perf_counter() > end:
             break
         for engine, call in calls.items():
-            _rest()
+            rest()
             if not times[engine] or times[engine][-1] < LONG:
                 call(x)
             times[engine] += _turn(call, x)
@@ -147,16 +146,6 @@ def _turn(call: peers.Call, x: Any) -> list[float]:
         call(x)
         times.append(time.perf_counter() - start)
     return times
-
-
-def _rest() -> None:
-    """Waits until no thread of this process is at work."""
-    end = time.perf_counter() + REST_LIMIT
-    while time.perf_counter() < end:
-        start = time.process_time()
-        time.sleep(LOOK_SECONDS)
-        if time.process_time() - start < 0.1 * LOOK_SECONDS:
-            return
 
 
 def _agree(name: str, results: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from bench import peers, results
 from bench.training_peers import PEERS, Peer
+from bench.turns import rest
 from stablenorm.compiler.diagnostics import StablenormError
 from stablenorm.compiler.tables import text_table
 
@@ -56,7 +57,7 @@ class Record(NamedTuple):
         return self.milliseconds / self.floor
 
 
-def main(folder: pathlib.Path, rounds: int = 15) -> None:
+def main(folder: pathlib.Path, rounds: int = 11) -> None:
     """Prints the tables; writes every number, one record for each, and the ratios as bars."""
     peers.use_peers()
     peers.keep_pages()
@@ -105,10 +106,14 @@ def measure(
 
 
 def interleaved(calls: dict[tuple[str, str], Callable[[], Any]], rounds: int) -> dict[tuple[str, str], float]:
-    """The median seconds of each call, over rounds of all calls, each made twice: the first warms its caches."""
+    """The median seconds of each call, over rounds of all calls, each made twice: the first warms its caches.
+
+    No thread of the call before is still at work.
+    """
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
         for key, call in calls.items():
+            rest()
             call()
             start = time.perf_counter()
             call()

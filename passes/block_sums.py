@@ -2,7 +2,8 @@
 
 A sum of all rows at once is a loop over rows inside of a loop over features to XLA:CPU, which neither its vectors nor
 its threads speed up; and two sums are two passes. A reduction of all terms at once, over a few rows, is one parallel
-loop over features and blocks, whose inner loop is unrolled and whose sums stay in registers.
+loop over features and blocks, whose inner loop is unrolled and whose sums stay in registers. Where rows are narrow, a
+block has several stretches of them: their terms are added before the reduction, and fewer sums are written and read.
 
 Before::
 
@@ -11,12 +12,14 @@ Before::
 After, with ``rows`` rows a block::
 
     %blocks = reshape %x : [blocks, rows, features]
-    %firsts, %seconds = reduce (add, add) f(%blocks), g(%blocks) over [1]
+    %a, %b, ... = slice %blocks : each stretch, or all rows
+    %firsts, %seconds = reduce (add, add) f(%a) + f(%b) + ..., g(%a) + g(%b) + ... over [1]
     ... and so again, until what is left is small
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +38,11 @@ Terms = Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]]
 # How many rows a block may have, the best first: fewer are more to write and read between two steps; LLVM does not
 # always unroll a loop over 16.
 _ROWS = (14, 13, 12, 11, 10, 9, 8, 7, 6, 5)
+# Blocks of float32 rows with so few features may have more, in so many stretches. Twice as many are what LLVM still
+# unrolls; wider rows of a power of two meet in one place of the first cache; types to convert are slower so.
+_MORE_ROWS = (28, 24, 20)
+_STRETCHES = 4
+_NARROW = 512
 # Neighbours along the minor dimension are added where this many of them, a few vectors, are left side by side.
 _SIDE_BY_SIDE = 16
 # Less than this many elements are summed at once.
@@ -62,11 +70,18 @@ class _Blocks(NamedTuple):
     def length(self) -> Size:
         return quotient_of(self.shape[self.place], self.rows)
 
-    def cut(self, x: ir.Value) -> ir.Value:
-        """The rows of each block along a dimension: neighbours; or, along the minor dimension, a stretch each."""
-        blocks: list[Size] = [self.rows, self.length] if self.is_minor else [self.length, self.rows]
+    def cut(self, x: ir.Value) -> list[ir.Value]:
+        """The rows of each block along a dimension: neighbours; or, along the minor dimension, a stretch each.
+
+        Of blocks with more rows, one tensor for each of their stretches.
+        """
+        shape: list[Size] = [self.rows, self.length] if self.is_minor else [self.length, self.rows]
         kept = self._part(x, 0, product_of([self.rows, self.length]))
-        return in_shape(kept, [*self.shape[: self.place], *blocks, *self.shape[self.place + 1 :]])
+        blocks = in_shape(kept, [*self.shape[: self.place], *shape, *self.shape[self.place + 1 :]])
+        if self.rows not in _MORE_ROWS:
+            return [blocks]
+        rows = self.rows // _STRETCHES
+        return [part_of(blocks, self.row, start, start + rows) for start in range(0, self.rows, rows)]
 
     @property
     def row(self) -> int:
@@ -99,7 +114,9 @@ def sums(operands: Sequence[ir.Value], axes: Axes, terms: Terms, steps: int = 2)
     if blocks is None or not (blocks.is_known or steps):
         return [sum_features(term, axes) for term in terms(operands, axes)]
     operands = [in_shape(operand, blocks.shape) for operand in operands]
-    each = _reduce(hlo.add, 0.0, terms([blocks.cut(x) for x in operands], blocks.cut_axes), [blocks.row])
+    stretches = [terms(stretch, blocks.cut_axes) for stretch in zip(*map(blocks.cut, operands), strict=True)]
+    added = [functools.reduce(hlo.add, parts) for parts in zip(*stretches, strict=True)]
+    each = _reduce(hlo.add, 0.0, added, [blocks.row])
     results = sums(each, blocks.axes, lambda each, _: each, steps if blocks.is_known else steps - 1)
     rest = [part for x in operands if (part := blocks.rest(x)) is not None]
     if not rest:
@@ -169,8 +186,8 @@ def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
     """Where to cut: a run of dimensions that are no feature's, made one; where it is long enough, not the minor one."""
     if not _is_large(x):
         return None
-    shape = sizes_of(x)
-    each = [_run(shape, axes, first, last) for first, last in runs(len(shape), axes)]
+    shape, is_float32 = sizes_of(x), isinstance(tensor_type(x).element_type, ir.F32Type)
+    each = [_run(shape, axes, first, last, is_float32) for first, last in runs(len(shape), axes)]
     return max((run for run in each if run is not None), key=lambda run: run.preference, default=None)
 
 
@@ -180,14 +197,16 @@ def runs(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
     return ((before + 1, after) for before, after in itertools.pairwise(edges) if before + 1 < after)
 
 
-def _run(shape: list[Size], axes: Axes, first: int, last: int) -> _Blocks | None:
-    length, is_minor = product_of(shape[first:last]), last == len(shape)
+def _run(shape: list[Size], axes: Axes, first: int, last: int, is_float32: bool) -> _Blocks | None:
+    length, width, is_minor = product_of(shape[first:last]), product_of(shape[last:]), last == len(shape)
     joined = [*shape[:first], length, *shape[last:]]
     moved = [axis if axis < first else axis - (last - first - 1) for axis in axes]
     if not isinstance(length, int):
         return _Blocks(joined, moved, first, _ROWS[0], is_minor)
     most = length // _SIDE_BY_SIDE if is_minor else length
-    allowed = [rows for rows in _ROWS if rows <= most]
+    is_narrow = isinstance(width, int) and width <= _NARROW and not is_minor
+    choice = (*_MORE_ROWS, *_ROWS) if is_float32 and is_narrow else _ROWS
+    allowed = [rows for rows in choice if rows <= most]
     if not allowed:
         return _Blocks(joined, moved, first, most, is_minor) if most > 1 else None
     rows = next((rows for rows in allowed if length % rows == 0), allowed[0])

@@ -94,17 +94,18 @@ func.func @training(
   return %y, %mean, %variance : tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>
 }
 
-// Many rows: one reduction has both sums of blocks of rows; others have their sums. 2053 rows are 146 blocks of 14 and 9.
+// Many rows: one reduction has both sums of blocks of rows; others have their sums. 2053 rows are 73 blocks of 28 and 9;
+// a block's rows are four stretches, which are added first.
 // CHECK-LABEL: @blocks(
 // CHECK: %[[KEPT:.*]] = stablehlo.slice %arg0 [0:2044, 0:8] : (tensor<2053x8xf32>) -> tensor<2044x8xf32>
-// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %[[KEPT]] : (tensor<2044x8xf32>) -> tensor<146x14x8xf32>
-// CHECK: stablehlo.convert %[[BLOCKS]] : (tensor<146x14x8xf32>) -> tensor<146x14x8xf64>
-// CHECK: %[[D:.*]] = stablehlo.subtract
-// CHECK: %[[DD:.*]] = stablehlo.multiply %[[D]], %[[D]]
-// CHECK: %[[EACH:.*]]:2 = stablehlo.reduce(%[[D]] init: %{{.*}}), (%[[DD]] init: %{{.*}}) across dimensions = [1] :
-// CHECK-SAME: (tensor<146x14x8xf64>, tensor<146x14x8xf64>, tensor<f64>, tensor<f64>) -> (tensor<146x8xf64>, tensor<146x8xf64>)
-// CHECK: stablehlo.reduce(%[[EACH]]#0 init: %{{.*}}) applies stablehlo.add across dimensions = [0]
-// CHECK: stablehlo.reduce(%[[EACH]]#1 init: %{{.*}}) applies stablehlo.add across dimensions = [0]
+// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %[[KEPT]] : (tensor<2044x8xf32>) -> tensor<73x28x8xf32>
+// CHECK: %[[A:.*]] = stablehlo.slice %[[BLOCKS]] [0:73, 0:7, 0:8]
+// CHECK: stablehlo.slice %[[BLOCKS]] [0:73, 7:14, 0:8]
+// CHECK: stablehlo.slice %[[BLOCKS]] [0:73, 14:21, 0:8]
+// CHECK: stablehlo.slice %[[BLOCKS]] [0:73, 21:28, 0:8]
+// CHECK: stablehlo.convert %[[A]] : (tensor<73x7x8xf32>) -> tensor<73x7x8xf64>
+// CHECK: stablehlo.reduce(%{{.*}} init: %{{.*}}), (%{{.*}} init: %{{.*}}) across dimensions = [1] :
+// CHECK-SAME: (tensor<73x7x8xf64>, tensor<73x7x8xf64>, tensor<f64>, tensor<f64>) -> (tensor<73x8xf64>, tensor<73x8xf64>)
 // CHECK: stablehlo.slice %arg0 [2044:2053, 0:8]
 // CHECK: return
 func.func @blocks(%x: tensor<2053x8xf32>, %scale: tensor<8xf32>) -> tensor<2053x8xf32> {
@@ -112,6 +113,27 @@ func.func @blocks(%x: tensor<2053x8xf32>, %scale: tensor<8xf32>) -> tensor<2053x
     <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
     : (tensor<2053x8xf32>, tensor<8xf32>, tensor<8xf32>) -> (tensor<2053x8xf32>, tensor<8xf32>, tensor<8xf32>)
   return %y : tensor<2053x8xf32>
+}
+
+// Wider rows are 146 blocks of 14, each reduced at once; their sums, float64 and many still, 10 blocks and 6.
+// CHECK-LABEL: @wide_rows(
+// CHECK: %[[KEPT:.*]] = stablehlo.slice %arg0 [0:2044, 0:513] : (tensor<2053x513xf32>) -> tensor<2044x513xf32>
+// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %[[KEPT]] : (tensor<2044x513xf32>) -> tensor<146x14x513xf32>
+// CHECK: stablehlo.convert %[[BLOCKS]] : (tensor<146x14x513xf32>) -> tensor<146x14x513xf64>
+// CHECK: %[[D:.*]] = stablehlo.subtract
+// CHECK: %[[DD:.*]] = stablehlo.multiply %[[D]], %[[D]]
+// CHECK: %[[EACH:.*]]:2 = stablehlo.reduce(%[[D]] init: %{{.*}}), (%[[DD]] init: %{{.*}}) across dimensions = [1] :
+// CHECK-SAME: (tensor<146x14x513xf64>, tensor<146x14x513xf64>, tensor<f64>, tensor<f64>) -> (tensor<146x513xf64>, tensor<146x513xf64>)
+// CHECK: stablehlo.slice %[[EACH]]#0 [0:140, 0:513]
+// CHECK: stablehlo.slice %[[EACH]]#1 [0:140, 0:513]
+// CHECK: (tensor<10x14x513xf64>, tensor<10x14x513xf64>, tensor<f64>, tensor<f64>) -> (tensor<10x513xf64>, tensor<10x513xf64>)
+// CHECK: stablehlo.slice %arg0 [2044:2053, 0:513]
+// CHECK: return
+func.func @wide_rows(%x: tensor<2053x513xf32>, %scale: tensor<513xf32>) -> tensor<2053x513xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<2053x513xf32>, tensor<513xf32>, tensor<513xf32>) -> (tensor<2053x513xf32>, tensor<513xf32>, tensor<513xf32>)
+  return %y : tensor<2053x513xf32>
 }
 
 // Features first: a block's rows are stretches of the minor dimension.

@@ -24,9 +24,10 @@ class Problem:
     def __init__(
         self, kind: type = BatchNormalization, training: bool = True, mask: Any = None, shape: Any = SHAPE
     ) -> None:
-        self.layer = randomised(kind(momentum=0.5, dtype="float64"), shape)
         # The same in every test: differences are as good as the problem's condition.
-        self.x, self.direction, self.factor = tf.constant(np.random.default_rng(3).normal(size=(3, *shape)))
+        generator = np.random.default_rng(3)
+        self.x, self.direction, self.factor = tf.constant(generator.normal(size=(3, *shape)))
+        self.layer = randomised(kind(momentum=0.5, dtype="float64"), shape, generator)
         self.arguments = {"training": training, "mask": mask} if training else {"training": False}
 
     def value(self, x: Any) -> Any:

@@ -25,12 +25,12 @@ def normal(*shape: int, mean: float = 0.0, dtype: Any = np.float32) -> Any:
     return (GENERATOR.normal(size=shape) + mean).astype(dtype)
 
 
-def randomised(layer: Any, shape: Any) -> Any:
+def randomised(layer: Any, shape: Any, generator: np.random.Generator = GENERATOR) -> Any:
     """Built for inputs of this shape, every weight random, variances positive."""
     layer.build(shape)
     for weight in layer.weights:
         low = 0.5 if weight.name.endswith(("variance:0", "stddev:0", "gamma:0")) else -1.0
-        weight.assign(GENERATOR.uniform(low, 2.0, weight.shape).astype(weight.dtype.as_numpy_dtype))
+        weight.assign(generator.uniform(low, 2.0, weight.shape).astype(weight.dtype.as_numpy_dtype))
     return layer
 
 

@@ -63,7 +63,8 @@ def is_read_whole(text, attributes, number, size):
         return True
     body = INSTRUCTION.findall(text[text.index(f"\n%{name[1]} (") :].split("\n}")[0])
     (parameter,) = (name for name, _, kind, operands in body if (kind, operands) == ("parameter", str(number)))
-    return any(kind != "slice" or elements(types) > size / 4 for types, kind in users(body, parameter))
+    read = [(elements(types), kind) for types, kind in users(body, parameter)]
+    return any(kind != "slice" for _, kind in read) or sum(each for each, _ in read) > size / 4
 
 
 def users(body, value):
