@@ -46,7 +46,7 @@ format: setup
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format --quiet
 
-bench: setup bench-peers
+bench: $(VENV)/package.stamp bench-peers
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-peers: $(VENV)/peers.stamp

@@ -45,7 +45,7 @@ ENGINES = {
 }
 NEEDS = {"ONNX Runtime": ("onnxruntime", "tf2onnx"), "OpenVINO": ("openvino", "tf2onnx")}
 # Rounds end after this many seconds for a model and a batch size, but not before MINIMUM, and after MAXIMUM anyway.
-SECONDS, MINIMUM, MAXIMUM = 3.0, 3, 25
+SECONDS, MINIMUM, MAXIMUM = 3.0, 2, 25
 # A turn's calls are counted for as long, one at least.
 TURN_SECONDS = 0.05
 # Calls of as many seconds are not warmed again: how they start is lost in them.
