@@ -39,7 +39,9 @@ Terms = Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]]
 # always unroll a loop over 16.
 _ROWS = (14, 13, 12, 11, 10, 9, 8, 7, 6, 5)
 # Blocks of float32 rows with so few features may have more, in so many stretches. Twice as many are what LLVM still
-# unrolls; wider rows of a power of two meet in one place of the first cache; types to convert are slower so.
+# unrolls; wider rows of a power of two meet in one place of the first cache; types to convert are slower so. Where
+# stretches straddle images, or any blocks images of volumes, XLA divides for each index, in loops without vectors: a
+# step at 7x7 took twice as long.
 _MORE_ROWS = (28, 24, 20)
 _STRETCHES = 4
 _NARROW = 512
@@ -205,9 +207,16 @@ def _run(shape: list[Size], axes: Axes, first: int, last: int, is_float32: bool)
         return _Blocks(joined, moved, first, _ROWS[0], is_minor)
     most = length // _SIDE_BY_SIDE if is_minor else length
     is_narrow = isinstance(width, int) and width <= _NARROW and not is_minor
-    choice = (*_MORE_ROWS, *_ROWS) if is_float32 and is_narrow else _ROWS
-    allowed = [rows for rows in choice if rows <= most]
+    inner = [product_of(shape[place:last]) for place in range(first + 1, last)]
+    more = _MORE_ROWS if is_float32 and is_narrow else ()
+    better = [rows for rows in (*more, *(_ROWS if len(inner) > 2 else ())) if _is_even(rows, inner)]
+    allowed = [rows for rows in (*better, *_ROWS) if rows <= most]
     if not allowed:
         return _Blocks(joined, moved, first, most, is_minor) if most > 1 else None
     rows = next((rows for rows in allowed if length % rows == 0), allowed[0])
     return _Blocks(joined, moved, first, rows, is_minor)
+
+
+def _is_even(rows: int, sizes: Sequence[Size]) -> bool:
+    """Whether each of ``sizes`` is a whole number of blocks of ``rows``, or each block a whole number of it."""
+    return all(isinstance(size, int) and math.gcd(size, rows) in (size, rows) for size in sizes)

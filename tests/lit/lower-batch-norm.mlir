@@ -136,6 +136,31 @@ func.func @wide_rows(%x: tensor<2053x513xf32>, %scale: tensor<513xf32>) -> tenso
   return %y : tensor<2053x513xf32>
 }
 
+// Blocks of 28 rows would straddle images of 49: they have 14, without stretches.
+// CHECK-LABEL: @small_images(
+// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %{{.*}} : (tensor<784x32xf32>) -> tensor<56x14x32xf32>
+// CHECK: stablehlo.convert %[[BLOCKS]] : (tensor<56x14x32xf32>) -> tensor<56x14x32xf64>
+// CHECK: return
+func.func @small_images(%x: tensor<16x7x7x32xf32>, %scale: tensor<32xf32>) -> tensor<16x7x7x32xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<16x7x7x32xf32>, tensor<32xf32>, tensor<32xf32>)
+    -> (tensor<16x7x7x32xf32>, tensor<32xf32>, tensor<32xf32>)
+  return %y : tensor<16x7x7x32xf32>
+}
+
+// In volumes, 14 rows that straddle are as bad: 7 are a row of an image.
+// CHECK-LABEL: @small_volumes(
+// CHECK: stablehlo.reshape %{{.*}} : (tensor<784x32xf32>) -> tensor<112x7x32xf32>
+// CHECK: return
+func.func @small_volumes(%x: tensor<4x4x7x7x32xf32>, %scale: tensor<32xf32>) -> tensor<4x4x7x7x32xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 4 : i64}>
+    : (tensor<4x4x7x7x32xf32>, tensor<32xf32>, tensor<32xf32>)
+    -> (tensor<4x4x7x7x32xf32>, tensor<32xf32>, tensor<32xf32>)
+  return %y : tensor<4x4x7x7x32xf32>
+}
+
 // Features first: a block's rows are stretches of the minor dimension.
 // CHECK-LABEL: @features_first(
 // CHECK: %[[FLAT:.*]] = stablehlo.reshape %arg0 : (tensor<2x32x16x16xf32>) -> tensor<2x32x256xf32>

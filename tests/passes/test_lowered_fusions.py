@@ -16,6 +16,8 @@ SHAPES = {
     "features first": ((8, 64, 28, 28), 1),
     "features first, small images": ((32, 128, 7, 7), 1),
     "rows": ((4096, 64), -1),
+    "small images": ((64, 7, 7, 64), -1),
+    "small volumes": ((8, 8, 7, 7, 32), -1),
     "a prime number of rows": ((2053, 32), -1),
     "three features": ((8, 60, 60, 3), -1),
     "features first, two images": ((2, 32, 40, 40), 1),
