@@ -185,11 +185,21 @@ def _is_large(x: ir.Value) -> bool:
 
 
 def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
-    """Where to cut: a run of dimensions that are no feature's, made one; where it is long enough, not the minor one."""
+    """Where to cut: a run of dimensions that are no feature's; where it is long enough, not the minor one.
+
+    Each run is made one dimension, which is one loop.
+    """
     if not _is_large(x):
         return None
-    shape, is_float32 = sizes_of(x), isinstance(tensor_type(x).element_type, ir.F32Type)
-    each = [_run(shape, axes, first, last, is_float32) for first, last in runs(len(shape), axes)]
+    sizes, is_float32 = sizes_of(x), isinstance(tensor_type(x).element_type, ir.F32Type)
+    spans = sorted([*runs(len(sizes), axes), *((axis, axis + 1) for axis in axes)])
+    shape = [product_of(sizes[first:last]) for first, last in spans]
+    places = [place for place, (first, _) in enumerate(spans) if first in axes]
+    each = [
+        _run(shape, places, place, sizes[first:last], is_float32)
+        for place, (first, last) in enumerate(spans)
+        if place not in places
+    ]
     return max((run for run in each if run is not None), key=lambda run: run.preference, default=None)
 
 
@@ -199,22 +209,21 @@ def runs(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
     return ((before + 1, after) for before, after in itertools.pairwise(edges) if before + 1 < after)
 
 
-def _run(shape: list[Size], axes: Axes, first: int, last: int, is_float32: bool) -> _Blocks | None:
-    length, width, is_minor = product_of(shape[first:last]), product_of(shape[last:]), last == len(shape)
-    joined = [*shape[:first], length, *shape[last:]]
-    moved = [axis if axis < first else axis - (last - first - 1) for axis in axes]
+def _run(shape: list[Size], axes: list[int], place: int, sizes: Sequence[Size], is_float32: bool) -> _Blocks | None:
+    """Blocks along the dimension ``place``, which was ``sizes``."""
+    length, width, is_minor = shape[place], product_of(shape[place + 1 :]), place == len(shape) - 1
     if not isinstance(length, int):
-        return _Blocks(joined, moved, first, _ROWS[0], is_minor)
+        return _Blocks(shape, axes, place, _ROWS[0], is_minor)
     most = length // _SIDE_BY_SIDE if is_minor else length
     is_narrow = isinstance(width, int) and width <= _NARROW and not is_minor
-    inner = [product_of(shape[place:last]) for place in range(first + 1, last)]
+    inner = [product_of(sizes[start:]) for start in range(1, len(sizes))]
     more = _MORE_ROWS if is_float32 and is_narrow else ()
     better = [rows for rows in (*more, *(_ROWS if len(inner) > 2 else ())) if _is_even(rows, inner)]
     allowed = [rows for rows in (*better, *_ROWS) if rows <= most]
     if not allowed:
-        return _Blocks(joined, moved, first, most, is_minor) if most > 1 else None
+        return _Blocks(shape, axes, place, most, is_minor) if most > 1 else None
     rows = next((rows for rows in allowed if length % rows == 0), allowed[0])
-    return _Blocks(joined, moved, first, rows, is_minor)
+    return _Blocks(shape, axes, place, rows, is_minor)
 
 
 def _is_even(rows: int, sizes: Sequence[Size]) -> bool:
