@@ -175,6 +175,20 @@ func.func @features_first(%x: tensor<2x32x16x16xf32>, %scale: tensor<32xf32>) ->
   return %y : tensor<2x32x16x16xf32>
 }
 
+// Small images: a block has images of several samples, each one dimension.
+// CHECK-LABEL: @small_features_first(
+// CHECK: %[[FLAT:.*]] = stablehlo.reshape %arg0 : (tensor<16x64x7x7xf32>) -> tensor<16x64x49xf32>
+// CHECK: stablehlo.reshape %[[FLAT]] : (tensor<16x64x49xf32>) -> tensor<2x8x64x49xf32>
+// CHECK: stablehlo.reduce(%{{.*}} init: %{{.*}}), (%{{.*}} init: %{{.*}}) across dimensions = [1] :
+// CHECK: return
+func.func @small_features_first(%x: tensor<16x64x7x7xf32>, %scale: tensor<64xf32>) -> tensor<16x64x7x7xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}>
+    : (tensor<16x64x7x7xf32>, tensor<64xf32>, tensor<64xf32>)
+    -> (tensor<16x64x7x7xf32>, tensor<64xf32>, tensor<64xf32>)
+  return %y : tensor<16x64x7x7xf32>
+}
+
 // A gradient reads the statistics of its training operation before they were rounded: of narrow vectors,
 // only the scale is widened.
 // CHECK-LABEL: @gradient(
