@@ -2,8 +2,9 @@
 
 A sum of all rows at once is a loop over rows inside of a loop over features to XLA:CPU, which neither its vectors nor
 its threads speed up; and two sums are two passes. A reduction of all terms at once, over a few rows, is one parallel
-loop over features and blocks, whose inner loop is unrolled and whose sums stay in registers. Where rows are narrow, a
-block has several stretches of them: their terms are added before the reduction, and fewer sums are written and read.
+loop over features and blocks, whose inner loop is unrolled and whose sums stay in registers. Where float32 rows are
+narrow, a block has several stretches of them: their terms are added before the reduction, and fewer sums are written
+and read.
 
 Before::
 
@@ -36,12 +37,12 @@ Axes = Sequence[int]
 Terms = Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]]
 
 # How many rows a block may have, the best first: fewer are more to write and read between two steps; LLVM does not
-# always unroll a loop over 16.
+# always unroll a loop over 16. A block that ends within a row of an image, or an image of a volume, comes last: where
+# XLA cannot cancel the division of an index, its loop has no vectors, and a step takes twice as long.
 _ROWS = (14, 13, 12, 11, 10, 9, 8, 7, 6, 5)
-# Blocks of float32 rows with so few features may have more, in so many stretches. Twice as many are what LLVM still
-# unrolls; wider rows of a power of two meet in one place of the first cache; types to convert are slower so. Where
-# stretches straddle images, or any blocks images of volumes, XLA divides for each index, in loops without vectors: a
-# step at 7x7 took twice as long.
+# Blocks of float32 rows with so few features may have more, in so many stretches: each is a load in one unrolled loop
+# over 7, 6 or 5. Wider rows of a power of two meet in one place of the first cache; types to convert are slower so. Of
+# these, none may end within a sample either, for the same reason: images of 7x7 have 14 rows.
 _MORE_ROWS = (28, 24, 20)
 _STRETCHES = 4
 _NARROW = 512
@@ -198,7 +199,7 @@ def _blocks(x: ir.Value, axes: Axes) -> _Blocks | None:
     each = [
         _run(shape, places, place, sizes[first:last], is_float32)
         for place, (first, last) in enumerate(spans)
-        if place not in places
+        if first not in axes
     ]
     return max((run for run in each if run is not None), key=lambda run: run.preference, default=None)
 
@@ -210,16 +211,16 @@ def runs(rank: int, axes: Axes) -> Iterator[tuple[int, int]]:
 
 
 def _run(shape: list[Size], axes: list[int], place: int, sizes: Sequence[Size], is_float32: bool) -> _Blocks | None:
-    """Blocks along the dimension ``place``, which was ``sizes``."""
+    """Blocks along the dimension ``place``, which joins dimensions of ``sizes``."""
     length, width, is_minor = shape[place], product_of(shape[place + 1 :]), place == len(shape) - 1
     if not isinstance(length, int):
         return _Blocks(shape, axes, place, _ROWS[0], is_minor)
     most = length // _SIDE_BY_SIDE if is_minor else length
     is_narrow = isinstance(width, int) and width <= _NARROW and not is_minor
-    inner = [product_of(sizes[start:]) for start in range(1, len(sizes))]
-    more = _MORE_ROWS if is_float32 and is_narrow else ()
-    better = [rows for rows in (*more, *(_ROWS if len(inner) > 2 else ())) if _is_even(rows, inner)]
-    allowed = [rows for rows in (*better, *_ROWS) if rows <= most]
+    inner = [] if is_minor else [product_of(sizes[start:]) for start in range(1, len(sizes))]
+    more = [rows for rows in _MORE_ROWS if is_float32 and is_narrow and _is_even(rows, inner)]
+    even = [rows for rows in _ROWS if _is_even(rows, inner[1:])]  # samples they may straddle
+    allowed = [rows for rows in (*more, *even, *_ROWS) if rows <= most]
     if not allowed:
         return _Blocks(shape, axes, place, most, is_minor) if most > 1 else None
     rows = next((rows for rows in allowed if length % rows == 0), allowed[0])
@@ -227,5 +228,5 @@ def _run(shape: list[Size], axes: list[int], place: int, sizes: Sequence[Size], 
 
 
 def _is_even(rows: int, sizes: Sequence[Size]) -> bool:
-    """Whether each of ``sizes`` is a whole number of blocks of ``rows``, or each block a whole number of it."""
+    """Whether no block of ``rows`` ends within one of ``sizes``: that is several blocks, or a block several of it."""
     return all(isinstance(size, int) and math.gcd(size, rows) in (size, rows) for size in sizes)

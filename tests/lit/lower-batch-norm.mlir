@@ -149,6 +149,18 @@ func.func @small_images(%x: tensor<16x7x7x32xf32>, %scale: tensor<32xf32>) -> te
   return %y : tensor<16x7x7x32xf32>
 }
 
+// Blocks of 14 would end within a row of 21: they have 7.
+// CHECK-LABEL: @rows_of_images(
+// CHECK: stablehlo.reshape %{{.*}} : (tensor<3360x8xf32>) -> tensor<480x7x8xf32>
+// CHECK: return
+func.func @rows_of_images(%x: tensor<8x20x21x8xf32>, %scale: tensor<8xf32>) -> tensor<8x20x21x8xf32> {
+  %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)
+    <{epsilon = 1.0e-3 : f32, feature_index = 3 : i64}>
+    : (tensor<8x20x21x8xf32>, tensor<8xf32>, tensor<8xf32>)
+    -> (tensor<8x20x21x8xf32>, tensor<8xf32>, tensor<8xf32>)
+  return %y : tensor<8x20x21x8xf32>
+}
+
 // In volumes, 14 rows that straddle are as bad: 7 are a row of an image.
 // CHECK-LABEL: @small_volumes(
 // CHECK: stablehlo.reshape %{{.*}} : (tensor<784x32xf32>) -> tensor<112x7x32xf32>

@@ -17,6 +17,7 @@ SHAPES = {
     "features first, small images": ((32, 128, 7, 7), 1),
     "rows": ((4096, 64), -1),
     "small images": ((64, 7, 7, 64), -1),
+    "images of odd width": ((8, 20, 21, 16), -1),
     "small volumes": ((8, 8, 7, 7, 32), -1),
     "a prime number of rows": ((2053, 32), -1),
     "three features": ((8, 60, 60, 3), -1),
