@@ -1,9 +1,10 @@
 """Whole models in inference: ours beside stock XLA, TensorFlow, ONNX Runtime and OpenVINO, on the same two cores.
 
-Interleaved rounds: in each, every engine has a turn, one call that is not counted and some that are; a table holds the
-medians. A turn starts when the engine before is at rest: for up to 0.1 s after a call, threads of ONNX Runtime spin on
-the cores that the next would have. NumPy in, NumPy out. Compile time is from the model in memory to the first result;
-for ONNX Runtime and OpenVINO without tf2onnx's conversion.
+Interleaved rounds: in each, every engine has a turn, one call that is not counted (not where a call is long: then only
+in the first round) and some that are, of which it takes the median; a table holds the medians of rounds. A turn starts
+when the engine before is at rest: for up to 0.1 s after a call, threads of ONNX Runtime spin on the cores that the next
+would have. NumPy in, NumPy out. Compile time is from the model in memory to the first result; for ONNX Runtime and
+OpenVINO without tf2onnx's conversion.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ENGINES = {
 }
 NEEDS = {"ONNX Runtime": ("onnxruntime", "tf2onnx"), "OpenVINO": ("openvino", "tf2onnx")}
 # Rounds end after this many seconds for a model and a batch size, but not before MINIMUM, and after MAXIMUM anyway.
-SECONDS, MINIMUM, MAXIMUM = 3.0, 2, 25
+SECONDS, MINIMUM, MAXIMUM = 3.0, 3, 25
 # A turn's calls are counted for as long, one at least.
 TURN_SECONDS = 0.05
 # Calls of as many seconds are not warmed again: how they start is lost in them.
@@ -94,7 +95,10 @@ def _installed() -> list[str]:
     missing = [name for name in ENGINES if not all(map(importlib.util.find_spec, NEEDS.get(name, ())))]
     if missing:
         print(f"Left out, not installed: {', '.join(missing)}; `make bench-peers` installs them.")
-    return [name for name in ENGINES if name not in missing]
+    installed = [name for name in ENGINES if name not in missing]
+    for library in {library for name in installed for library in NEEDS.get(name, ())}:
+        importlib.import_module(library)  # now, so that no model's compile time has it
+    return installed
 
 
 def measure(name: str, engines: Sequence[str]) -> Iterator[Record]:
@@ -125,7 +129,7 @@ def measure(name: str, engines: Sequence[str]) -> Iterator[Record]:
 
 
 def rounds(calls: dict[str, peers.Call], x: Any) -> dict[str, list[float]]:
-    """Seconds of each call, the engines taking turns; a turn's first call warms caches and threads."""
+    """Seconds of a call in each round, the engines taking turns; a turn's first call warms caches and threads."""
     times: dict[str, list[float]] = {engine: [] for engine in calls}
     end = time.perf_counter() + SECONDS
     for number in range(MAXIMUM):
@@ -135,17 +139,18 @@ def rounds(calls: dict[str, peers.Call], x: Any) -> dict[str, list[float]]:
             rest()
             if not times[engine] or times[engine][-1] < LONG:
                 call(x)
-            times[engine] += _turn(call, x)
+            times[engine].append(_turn(call, x))
     return times
 
 
-def _turn(call: peers.Call, x: Any) -> list[float]:
+def _turn(call: peers.Call, x: Any) -> float:
+    """The median seconds of its calls."""
     times: list[float] = []
     while sum(times) < TURN_SECONDS:
         start = time.perf_counter()
         call(x)
         times.append(time.perf_counter() - start)
-    return times
+    return statistics.median(times)
 
 
 def _agree(name: str, results: dict[str, Any]) -> None:

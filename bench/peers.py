@@ -25,7 +25,7 @@ from stablenorm.passes import PassContext
 Array = NDArray[Any]
 Call = Callable[[Array], Array]
 THREADS = 2
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # of malloc.h
 # Where `make bench-peers` installs what is not in the lock; behind everything else, so that it shadows nothing.
 FOLDER = Path(sys.prefix) / "peers"
 
@@ -43,12 +43,14 @@ def use_two_cores() -> None:
 
 
 def keep_pages() -> None:
-    """Lets memory that arrays leave stay with this process, whoever allocated it: with glibc's defaults, every other
-    call of whatever is measured would pay for pages that the kernel clears.
+    """Lets memory that arrays leave stay with this process, whoever allocated it: with glibc's defaults, some
+    calls of whatever is measured would pay for pages that the kernel clears.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc has it; with no mapping of its own for a large size, it keeps every size
-        for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 1 << 28)):
+    if (
+        mallopt is not None
+    ):  # glibc has it; with no mapping of its own for a large size, its first arena keeps every size
+        for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 1 << 28), (_ARENA_MAX, 1)):
             mallopt(option, value)
 
 

@@ -10,14 +10,27 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PACKAGES = ("jax", "jaxlib", "numpy", "tensorflow", "tf_keras", "keras", "flax", "torch", "onnxruntime", "openvino")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "numpy",
+    "tensorflow",
+    "tf_keras",
+    "keras",
+    "flax",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "tf2onnx",
+)
 # Of a picture: the panels by title, their groups of bars by name, the bars by what they stand for.
 Panels = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def write_json(folder: pathlib.Path, name: str, records: Sequence[Mapping[str, Any]]) -> None:
     """``name.json`` in the folder: the machine, the versions, and the records."""
-    machine = {"machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"machine": platform.machine(), "cores": cores, "system": platform.platform()}
     content = {"machine": machine, "versions": dict(_versions()), "records": list(records)}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"

@@ -2,8 +2,8 @@
 
 Forward reads x twice and writes y, backward reads x and the gradient of y twice and writes that of x: 3 and 5 passes of
 one array. A copy, into memory that was written before, makes 2, so the floors are 1.5 and 4 copies of the same run.
-Every array is smaller than 32 MB, and `keep_pages` keeps the pages of what was freed. Rounds are interleaved, so that
-what else runs on the machine meets all alike; a time is the median of the rounds.
+`keep_pages` keeps the pages of what was freed. Rounds are interleaved, so that what else runs on the machine meets all
+alike; a time is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def measure(
 def interleaved(calls: dict[tuple[str, str], Callable[[], Any]], rounds: int) -> dict[tuple[str, str], float]:
     """The median seconds of each call, over rounds of all calls, each made twice: the first warms its caches.
 
-    No thread of the call before is still at work.
+    Each starts when the threads of the one before are at rest.
     """
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(rounds):

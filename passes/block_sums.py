@@ -37,13 +37,13 @@ Axes = Sequence[int]
 Terms = Callable[[Sequence[ir.Value], Axes], Sequence[ir.Value]]
 
 # How many rows a block may have, the best first: fewer are more to write and read between two steps; LLVM does not
-# always unroll a loop over 16. A block that ends within a row of an image, or an image of a volume, comes last: where
-# XLA cannot cancel the division of an index, its loop has no vectors, and a step takes twice as long.
+# always unroll a loop over 16. One that ends within a row of an image, or an image of a volume, is for sizes that allow
+# no other: where XLA cannot cancel the division of an index, its loop has no vectors, and a step takes twice as long.
 _ROWS = (14, 13, 12, 11, 10, 9, 8, 7, 6, 5)
-# Blocks of float32 rows with so few features may have more, in so many stretches: each is a load in one unrolled loop
-# over 7, 6 or 5. Wider rows of a power of two meet in one place of the first cache; types to convert are slower so. Of
-# these, none may end within a sample either, for the same reason: images of 7x7 have 14 rows.
-_MORE_ROWS = (28, 24, 20)
+# Blocks of float32 rows that are so narrow may have more, in so many stretches: each is a load in one unrolled loop
+# over 8, 7, 6 or 5. Wider rows of a power of two meet in one place of the first cache; types to convert are slower so.
+# Of these, none may end within a sample either, for the same reason: images of 7x7 are cut into blocks of 14.
+_MORE_ROWS = (32, 28, 24, 20)
 _STRETCHES = 4
 _NARROW = 512
 # Neighbours along the minor dimension are added where this many of them, a few vectors, are left side by side.
@@ -220,10 +220,10 @@ def _run(shape: list[Size], axes: list[int], place: int, sizes: Sequence[Size], 
     inner = [] if is_minor else [product_of(sizes[start:]) for start in range(1, len(sizes))]
     more = [rows for rows in _MORE_ROWS if is_float32 and is_narrow and _is_even(rows, inner)]
     even = [rows for rows in _ROWS if _is_even(rows, inner[1:])]  # samples they may straddle
-    allowed = [rows for rows in (*more, *even, *_ROWS) if rows <= most]
-    if not allowed:
+    choice = [rows for rows in (*more, *even) if rows <= most] or [rows for rows in _ROWS if rows <= most]
+    if not choice:
         return _Blocks(shape, axes, place, most, is_minor) if most > 1 else None
-    rows = next((rows for rows in allowed if length % rows == 0), allowed[0])
+    rows = next((rows for rows in choice if length % rows == 0), choice[0])
     return _Blocks(shape, axes, place, rows, is_minor)
 
 

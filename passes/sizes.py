@@ -52,7 +52,9 @@ def part_of(value: ir.Value, place: int, start: Size, limit: Size) -> ir.Value:
     if len(numbers) == 2 * len(sizes):
         return hlo.slice(value, numbers[: len(sizes)], numbers[len(sizes) :], [1] * len(sizes))
     shape = [_static(size) for size in sizes]
-    shape[place] = _static(limit) if start == 0 else ir.ShapedType.get_dynamic_size()
+    shape[place] = (
+        limit - start if isinstance(start, int) and isinstance(limit, int) else ir.ShapedType.get_dynamic_size()
+    )
     type_ = ir.RankedTensorType.get(shape, ir.RankedTensorType(value.type).element_type)
     return hlo.real_dynamic_slice(type_, value, vector_of(starts), vector_of(limits), vector_of([1] * len(sizes)))
 

@@ -94,19 +94,19 @@ func.func @training(
   return %y, %mean, %variance : tensor<4x3xf32>, tensor<3xf32>, tensor<3xf32>
 }
 
-// Many rows: one reduction has both sums of blocks of rows; others have their sums. 2053 rows are 73 blocks of 28 and 9;
+// Many rows: one reduction has both sums of blocks of rows; others have their sums. 2053 rows are 64 blocks of 32 and 5;
 // a block's rows are four stretches, which are added first.
 // CHECK-LABEL: @blocks(
-// CHECK: %[[KEPT:.*]] = stablehlo.slice %arg0 [0:2044, 0:8] : (tensor<2053x8xf32>) -> tensor<2044x8xf32>
-// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %[[KEPT]] : (tensor<2044x8xf32>) -> tensor<73x28x8xf32>
-// CHECK: %[[A:.*]] = stablehlo.slice %[[BLOCKS]] [0:73, 0:7, 0:8]
-// CHECK: stablehlo.slice %[[BLOCKS]] [0:73, 7:14, 0:8]
-// CHECK: stablehlo.slice %[[BLOCKS]] [0:73, 14:21, 0:8]
-// CHECK: stablehlo.slice %[[BLOCKS]] [0:73, 21:28, 0:8]
-// CHECK: stablehlo.convert %[[A]] : (tensor<73x7x8xf32>) -> tensor<73x7x8xf64>
+// CHECK: %[[KEPT:.*]] = stablehlo.slice %arg0 [0:2048, 0:8] : (tensor<2053x8xf32>) -> tensor<2048x8xf32>
+// CHECK: %[[BLOCKS:.*]] = stablehlo.reshape %[[KEPT]] : (tensor<2048x8xf32>) -> tensor<64x32x8xf32>
+// CHECK: %[[A:.*]] = stablehlo.slice %[[BLOCKS]] [0:64, 0:8, 0:8]
+// CHECK: stablehlo.slice %[[BLOCKS]] [0:64, 8:16, 0:8]
+// CHECK: stablehlo.slice %[[BLOCKS]] [0:64, 16:24, 0:8]
+// CHECK: stablehlo.slice %[[BLOCKS]] [0:64, 24:32, 0:8]
+// CHECK: stablehlo.convert %[[A]] : (tensor<64x8x8xf32>) -> tensor<64x8x8xf64>
 // CHECK: stablehlo.reduce(%{{.*}} init: %{{.*}}), (%{{.*}} init: %{{.*}}) across dimensions = [1] :
-// CHECK-SAME: (tensor<73x7x8xf64>, tensor<73x7x8xf64>, tensor<f64>, tensor<f64>) -> (tensor<73x8xf64>, tensor<73x8xf64>)
-// CHECK: stablehlo.slice %arg0 [2044:2053, 0:8]
+// CHECK-SAME: (tensor<64x8x8xf64>, tensor<64x8x8xf64>, tensor<f64>, tensor<f64>) -> (tensor<64x8xf64>, tensor<64x8xf64>)
+// CHECK: stablehlo.slice %arg0 [2048:2053, 0:8]
 // CHECK: return
 func.func @blocks(%x: tensor<2053x8xf32>, %scale: tensor<8xf32>) -> tensor<2053x8xf32> {
   %y, %mean, %variance = "stablehlo.batch_norm_training"(%x, %scale, %scale)

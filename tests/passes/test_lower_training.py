@@ -64,7 +64,11 @@ def normal(rows, columns, mean=0.0, dtype=np.float32):
 ROUNDING = {"float64": 2e-12, "float32": 1e-7, "float16": 5e-4, "bfloat16": 4e-3}
 
 
-@pytest.mark.parametrize("rows", [1024, 1_000_000])
+# Summed at once; blocks of several stretches, and a rest; several steps of blocks.
+AT_ONCE, BLOCKS, STEPS = 1024, 8427, 1_000_000
+
+
+@pytest.mark.parametrize("rows", [AT_ONCE, BLOCKS, STEPS])
 @pytest.mark.parametrize("power", range(7))
 def test_right_at_any_mean(rows, power, platform):
     assert_right(normal(rows, 3, 10.0**power), 1, ROUNDING["float32"], platform)
@@ -79,14 +83,16 @@ HARD = {
 }
 
 
+@pytest.mark.parametrize("rows", [AT_ONCE, BLOCKS])
 @pytest.mark.parametrize("name", HARD)
-def test_right_on_hard_data(name, platform):
-    assert_right(HARD[name](normal(1024, 3)).astype(np.float32), 1, ROUNDING["float32"], platform)
+def test_right_on_hard_data(name, rows, platform):
+    assert_right(HARD[name](normal(rows, 3)).astype(np.float32), 1, ROUNDING["float32"], platform)
 
 
+@pytest.mark.parametrize("rows", [AT_ONCE, BLOCKS])
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
-def test_other_types_are_rounded_once(dtype, platform):
-    assert_right(normal(1024, 3, 100.0, dtype), 1, ROUNDING[np.dtype(dtype).name], platform)
+def test_other_types_are_rounded_once(dtype, rows, platform):
+    assert_right(normal(rows, 3, 100.0, dtype), 1, ROUNDING[np.dtype(dtype).name], platform)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,10 @@ def test_other_types_are_rounded_once(dtype, platform):
         ((2, 5, 3, 2, 2), 1),
         ((64, 8, 7, 7), 1),
         ((130, 4, 4, 16), 3),
+        ((25, 25, 3, 64), 3),
+        ((8, 17, 17, 64), 3),
+        ((4, 4, 7, 7, 32), 4),
+        ((2, 3, 40, 41), 1),
     ],
 )
 def test_any_rank_and_feature(shape, axis, platform):
@@ -108,19 +118,26 @@ def test_any_rank_and_feature(shape, axis, platform):
         np.testing.assert_allclose(value, truth, atol=1e-6 * max(1.0, np.abs(truth).max()))
 
 
-def test_a_constant_feature_is_its_offset_exactly(platform):
-    (y, mean, variance, *_), _ = step(np.full((1000, 3), 1234.567, np.float32), 1, platform)
+@pytest.mark.parametrize("rows", [AT_ONCE, BLOCKS])
+def test_a_constant_feature_is_its_offset_exactly(rows, platform):
+    (y, mean, variance, *_), _ = step(np.full((rows, 3), 1234.567, np.float32), 1, platform)
     assert np.array_equal(y, np.broadcast_to(y[0], y.shape))
     assert np.all(variance == 0)
     assert np.all(mean == np.float32(1234.567))
 
 
-def test_nan_and_infinity_spoil_their_own_feature_only(platform):
-    x = normal(64, 4)
-    x[3, 1], x[0, 2] = np.nan, np.inf
+@pytest.mark.parametrize(("rows", "row"), [(AT_ONCE, 3), (BLOCKS, 3), (BLOCKS, 29), (BLOCKS, -1)])
+def test_nan_and_infinity_spoil_their_own_feature_only(rows, row, platform):
+    x = normal(rows, 4)
+    x[row, 1], x[row, 2] = np.nan, np.inf
     got, _ = step(x, 1, platform)
     for value in got[:5]:
         assert np.isfinite(value[..., [0, 3]]).all()
+    y, mean, variance = got[:3]
+    assert np.isnan(y[:, 1]).all()
+    assert np.isnan(mean[1])
+    assert np.isnan(variance[1:3]).all()
+    assert not np.isfinite(mean[2])
 
 
 def test_the_gradient_is_that_of_the_oracle():
